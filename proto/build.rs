@@ -1,0 +1,19 @@
+//! Compiles the `.proto` files with protox, so that no `protoc` is needed.
+
+use std::{env, fs, path::PathBuf};
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir("keyvault/v1")? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    let descriptors = protox::compile(files, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    println!("cargo:rerun-if-changed=keyvault");
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! What the vault, its agent and its tools share: ids, the error that crosses the wire, and the
+//! types generated from `keyvault/v1/*.proto`.
+//!
+//! Nothing here decides anything; a type is here because two programs must agree on it.
+
+pub mod error;
+pub mod ids;
+pub mod local;
+
+/// The generated messages, clients and servers of `keyvault.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("keyvault.v1");
+
+    /// The encoded `FileDescriptorSet`, for gRPC server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}

@@ -1,0 +1,1 @@
+//! The vault daemon's rooms.
