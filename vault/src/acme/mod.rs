@@ -1,0 +1,1 @@
+//! The ACME client (RFC 8555), whose account keys are in the HSM.

@@ -1,0 +1,73 @@
+//! What a record says.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::named::named_enum;
+
+named_enum!(
+    /// Which side of an operation a record stands on.
+    Phase, "audit phase" {
+        /// Before: durable before the HSM or a CA is asked.
+        Intent = "intent",
+        /// After.
+        Result = "result",
+        /// Something that has one side only.
+        Event = "event",
+    }
+);
+
+named_enum!(
+    /// How an operation ended.
+    Outcome, "audit outcome" {
+        /// As asked.
+        Ok = "ok",
+        /// Not authorized.
+        Denied = "denied",
+        /// It failed; nothing was done.
+        Failed = "failed",
+        /// The vault stopped in between; start-up looked for what was done and says it in `detail`.
+        Unknown = "unknown",
+    }
+);
+
+/// What to record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Who: a SPIFFE id, `local:UID` for the admin socket, or `vault:ROOM`.
+    pub principal: String,
+    /// What, for example `key.generate`, `key.sign.jws`.
+    pub action: String,
+    /// On what, for example `key/0190...`.
+    pub resource: String,
+    /// More; an object. Never holds a secret.
+    pub detail: serde_json::Value,
+}
+
+/// One record as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Position from 1, without gaps.
+    pub sequence: u64,
+    /// When it was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// Which side.
+    pub phase: Phase,
+    /// Who.
+    pub principal: String,
+    /// What.
+    pub action: String,
+    /// On what.
+    pub resource: String,
+    /// How it ended; absent on an intent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outcome: Option<Outcome>,
+    /// Ties a result to its intent; absent on an event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub operation: Option<String>,
+    /// More.
+    pub detail: serde_json::Value,
+    /// SHA-256 of the line before this (without its newline), lower-case hex; 64 zeros at first.
+    pub previous: String,
+}

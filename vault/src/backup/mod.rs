@@ -1,0 +1,1 @@
+//! Keeping what must survive the HSM: so far the ceremony that makes the KEK.

@@ -1,0 +1,135 @@
+//! Where private keys live: the trait that every key store has, and the types it speaks.
+//!
+//! A key store never gives a private key out. It generates, signs, lists and destroys; with a KEK
+//! it also wraps a key inside the token, for backups. Only `signing.rs` holds one.
+
+mod algorithm;
+pub mod pkcs11;
+mod signature;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use vault_proto::ids::KeyId;
+
+pub use algorithm::{Algorithm, Escrow, Mechanism};
+pub use signature::Signature;
+
+use crate::error::Result;
+
+/// A public key as SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki_der: Vec<u8>,
+}
+
+/// What to generate.
+#[derive(Debug, Clone)]
+pub struct KeySpec {
+    /// Becomes the CKA_ID of both objects.
+    pub id: KeyId,
+    /// Becomes the CKA_LABEL of both objects; for people only.
+    pub label: String,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// `Wrapped`: CKA_EXTRACTABLE with CKA_WRAP_WITH_TRUSTED. `None`: CKA_EXTRACTABLE false.
+    pub escrow: Escrow,
+}
+
+/// A key pair found in the token.
+#[derive(Debug, Clone)]
+pub struct KeyObject {
+    /// From CKA_ID; objects whose CKA_ID is no key id of ours are not listed.
+    pub id: KeyId,
+    /// CKA_LABEL.
+    pub label: String,
+    /// Whether the private key is there. A public key alone means a torn generation or loss.
+    pub has_private: bool,
+}
+
+/// The token as it presents itself.
+#[derive(Debug, Clone)]
+pub struct TokenInfo {
+    /// CK_TOKEN_INFO.label, trimmed.
+    pub label: String,
+    /// Manufacturer and model, trimmed.
+    pub model: String,
+    /// Serial number, trimmed.
+    pub serial: String,
+}
+
+/// The trusted key-encryption key of a token.
+#[derive(Debug, Clone)]
+pub struct KekInfo {
+    /// Its CKA_ID.
+    pub id: KeyId,
+    /// How private keys are wrapped with it on this token.
+    pub mechanism: WrapMechanism,
+}
+
+/// How a token wraps private keys with an AES key; tokens differ, so it is negotiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrapMechanism {
+    /// CKM_AES_KEY_WRAP_KWP (RFC 5649), PKCS#11 v3.1 section 6.13.
+    AesKeyWrapKwp,
+    /// CKM_AES_KEY_WRAP_PAD as SoftHSM has it (RFC 5649 over zero-padded PKCS#8).
+    AesKeyWrapPad,
+    /// CKM_AES_CBC_PAD with a random IV.
+    AesCbcPad,
+}
+
+/// A private key wrapped inside the token: useless without the KEK.
+#[derive(Debug, Clone)]
+pub struct WrappedKey {
+    /// How it was wrapped.
+    pub mechanism: WrapMechanism,
+    /// The IV where the mechanism has one; else empty.
+    pub iv: Vec<u8>,
+    /// The wrapped PKCS#8.
+    pub blob: Vec<u8>,
+}
+
+/// A store of private keys.
+///
+/// Every call has the store's own deadline. Errors have the kinds `NotFound` (no such key),
+/// `Unavailable` (the HSM does not answer), `Exhausted` (its queue is full), `Denied` (it refuses:
+/// wrong PIN, not wrappable), `Invalid` (mechanism does not fit the key).
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// Asks the token who it is; fails where it does not answer.
+    async fn token_info(&self) -> Result<TokenInfo>;
+
+    /// Generates a key pair. Not idempotent: after an uncertain failure ask for `public_key(id)`.
+    async fn generate(&self, spec: &KeySpec) -> Result<PublicKey>;
+
+    /// The public key of `id`; `None` where the token has no such key pair.
+    async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>>;
+
+    /// Signs the whole message; hashing, where the mechanism has it, is done here.
+    async fn sign(&self, id: KeyId, mechanism: Mechanism, message: Bytes) -> Result<Signature>;
+
+    /// Lists key pairs with an id of ours.
+    async fn list(&self) -> Result<Vec<KeyObject>>;
+
+    /// Destroys both objects of a key pair; `false` where there was none.
+    async fn destroy(&self, id: KeyId) -> Result<bool>;
+
+    /// The trusted, wrap-only KEK, where the token has one.
+    async fn kek(&self) -> Result<Option<KekInfo>>;
+
+    /// Wraps an escrowed private key with the KEK, inside the token.
+    async fn wrap(&self, id: KeyId) -> Result<WrappedKey>;
+}
+
+/// Something that signs with one key for one purpose: what `x509` and `acme` take, so that they
+/// never see a key store. `signing.rs` makes them.
+#[async_trait]
+pub trait MessageSigner: Send + Sync {
+    /// The key's public half.
+    fn public_key(&self) -> &PublicKey;
+
+    /// Signs the whole message with the key's default mechanism ([`Algorithm::default_mechanism`]).
+    async fn sign(&self, message: &[u8]) -> Result<Signature>;
+}

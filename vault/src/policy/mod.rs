@@ -1,0 +1,100 @@
+//! Who may do what: the one question that every operation asks first.
+
+mod roles;
+
+use std::fmt;
+
+use vault_proto::ids::{Identity, SpiffeId};
+
+pub use roles::RoleAuthorizer;
+
+use crate::error::Result;
+use crate::named::named_enum;
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// A verified client certificate's SPIFFE id.
+    Spiffe(SpiffeId),
+    /// A process on this machine, through the admin socket, by its user id.
+    Local(u32),
+    /// A room of the vault itself, for example `renewal`.
+    Vault(&'static str),
+    /// Nobody known: a TLS client without a certificate, who may enrol and nothing else.
+    Anonymous,
+}
+
+impl Principal {
+    /// The identity in a SPIFFE id, where it is one.
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Spiffe(id) => Some(id.identity()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spiffe(id) => id.fmt(f),
+            Self::Local(uid) => write!(f, "local:{uid}"),
+            Self::Vault(room) => write!(f, "vault:{room}"),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
+}
+
+named_enum!(
+    /// What is asked, under the names that the audit log and policies use.
+    Action, "action" {
+        /// Initialise the vault.
+        SystemInit = "system.init",
+        /// See the vault's state.
+        SystemStatus = "system.status",
+        /// Issue an identity to an operator or auditor.
+        IdentityIssue = "identity.issue",
+        /// Generate a key.
+        KeyGenerate = "key.generate",
+        /// See keys.
+        KeyRead = "key.read",
+        /// Replace a key by a new version.
+        KeyRotate = "key.rotate",
+        /// Destroy a key.
+        KeyDestroy = "key.destroy",
+        /// Sign an operator's message.
+        SignMessage = "key.sign.message",
+        /// Sign a PKCS#10 request.
+        SignCsr = "key.sign.csr",
+        /// Sign an ACME JWS.
+        SignJws = "key.sign.jws",
+        /// Sign a certificate with the internal CA.
+        SignCertificate = "key.sign.certificate",
+        /// See accounts.
+        AccountRead = "account.read",
+        /// Register, roll over or deactivate an account.
+        AccountManage = "account.manage",
+        /// See certificates.
+        CertificateRead = "certificate.read",
+        /// Declare, renew, deploy, revoke or delete a certificate.
+        CertificateManage = "certificate.manage",
+        /// See agents.
+        AgentRead = "agent.read",
+        /// Invite or evict agents.
+        AgentManage = "agent.manage",
+        /// Join with a token.
+        AgentEnroll = "agent.enroll",
+        /// Renew the caller's own identity, hold its stream, hand in its CSRs.
+        AgentSession = "agent.session",
+        /// Read or verify the audit log.
+        AuditRead = "audit.read",
+    }
+);
+
+/// Answers whether a principal may do something. The resource is written as in the audit log, for
+/// example `key/shop` or `agent/web1`.
+pub trait Authorizer: Send + Sync {
+    /// # Errors
+    /// `Denied` or `Unauthenticated`, with what the caller would need.
+    fn authorize(&self, principal: &Principal, action: Action, resource: &str) -> Result<()>;
+}

@@ -1,0 +1,198 @@
+//! Everything that is not a private key: one trait, one transaction per acknowledged change.
+//!
+//! A call that returns `Ok` is durable. Unique names are the store's to keep: an insert of what
+//! exists is a `Conflict`, an update of what does not is a `NotFound`, an unreachable database is
+//! `Unavailable`.
+
+mod records;
+pub mod sql;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
+
+pub use records::*;
+
+use crate::error::Result;
+
+/// The vault's state.
+#[async_trait]
+pub trait Store: Keys + Accounts + Certificates + Agents + Settings {
+    /// `sqlite` or `postgres`.
+    fn backend(&self) -> &'static str;
+
+    /// Asks the database; answers the schema's version.
+    async fn ping(&self) -> Result<u64>;
+}
+
+/// Keys' rows.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// Adds a key. Where `retire` is set, the version it names becomes `Retired` in the same
+    /// transaction.
+    async fn insert_key(&self, key: &KeyRecord, retire: Option<KeyId>) -> Result<()>;
+    /// One key.
+    async fn key(&self, id: KeyId) -> Result<Option<KeyRecord>>;
+    /// The highest version of a name, in whatever state.
+    async fn key_by_name(&self, purpose: KeyPurpose, name: &str) -> Result<Option<KeyRecord>>;
+    /// Every version of a name, newest first.
+    async fn key_versions(&self, purpose: KeyPurpose, name: &str) -> Result<Vec<KeyRecord>>;
+    /// Every key in every state, by purpose, name and version.
+    async fn keys(&self) -> Result<Vec<KeyRecord>>;
+    /// Moves a key on in its life.
+    async fn set_key_state(&self, id: KeyId, state: KeyState) -> Result<()>;
+}
+
+/// ACME accounts' rows.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Adds an account.
+    async fn insert_account(&self, account: &AccountRecord) -> Result<()>;
+    /// Replaces an account's row.
+    async fn update_account(&self, account: &AccountRecord) -> Result<()>;
+    /// Forgets an account that the CA never confirmed.
+    async fn delete_pending_account(&self, name: &AccountName) -> Result<()>;
+    /// One account.
+    async fn account(&self, name: &AccountName) -> Result<Option<AccountRecord>>;
+    /// All accounts by name.
+    async fn accounts(&self) -> Result<Vec<AccountRecord>>;
+}
+
+/// Certificates, their versions, orders, challenges and deployments.
+#[async_trait]
+pub trait Certificates: Send + Sync {
+    /// Declares a certificate and where it goes, in one transaction.
+    async fn insert_certificate(
+        &self,
+        certificate: &CertificateRecord,
+        deploy_to: &[AgentName],
+    ) -> Result<()>;
+    /// Replaces a certificate's row.
+    async fn update_certificate(&self, certificate: &CertificateRecord) -> Result<()>;
+    /// Forgets a certificate with its versions and orders; `Conflict` while it is deployed.
+    async fn delete_certificate(&self, name: &CertificateName) -> Result<()>;
+    /// One certificate.
+    async fn certificate(&self, name: &CertificateName) -> Result<Option<CertificateRecord>>;
+    /// All certificates by name.
+    async fn certificates(&self) -> Result<Vec<CertificateRecord>>;
+    /// Certificates with `renew_at <= now`, soonest first.
+    async fn due_certificates(
+        &self,
+        now: OffsetDateTime,
+        limit: u32,
+    ) -> Result<Vec<CertificateRecord>>;
+
+    /// Ends an order as `Issued`, adds its version, makes it the certificate's current one with
+    /// status `Issued`, no failures and `renew_at`, and removes the order's challenges: all in one
+    /// transaction.
+    async fn record_issuance(
+        &self,
+        order: OrderId,
+        version: &VersionRecord,
+        renew_at: OffsetDateTime,
+    ) -> Result<()>;
+    /// One version.
+    async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>>;
+    /// All versions, newest first.
+    async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>>;
+    /// Marks a version as revoked for an RFC 5280 reason and the certificate, where that is its
+    /// current version, as `Revoked`.
+    async fn revoke_version(
+        &self,
+        name: &CertificateName,
+        version: u64,
+        reason: &str,
+    ) -> Result<()>;
+
+    /// Adds an order; `Conflict` where the certificate has an open one.
+    async fn insert_order(&self, order: &OrderRecord) -> Result<()>;
+    /// Replaces an order's row.
+    async fn update_order(&self, order: &OrderRecord) -> Result<()>;
+    /// Ends an order as `Failed` with `error`, removes its challenges, and puts `failed_attempts`,
+    /// `last_error` and `renew_at` of its certificate, in one transaction.
+    async fn fail_order(
+        &self,
+        order: OrderId,
+        error: &str,
+        failed_attempts: u32,
+        renew_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<()>;
+    /// One order.
+    async fn order(&self, id: OrderId) -> Result<Option<OrderRecord>>;
+    /// A certificate's open order.
+    async fn open_order(&self, name: &CertificateName) -> Result<Option<OrderRecord>>;
+    /// All open orders, oldest first.
+    async fn open_orders(&self) -> Result<Vec<OrderRecord>>;
+
+    /// Adds challenges; one with a known token replaces it.
+    async fn put_challenges(&self, challenges: &[ChallengeRecord]) -> Result<()>;
+    /// Removes an order's challenges.
+    async fn remove_challenges(&self, order: OrderId) -> Result<()>;
+    /// Challenges of open orders of certificates that are deployed to the agent.
+    async fn challenges_on(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>>;
+
+    /// Adds a deployment, or does nothing where it exists.
+    async fn insert_deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+        now: OffsetDateTime,
+    ) -> Result<()>;
+    /// Replaces a deployment's row.
+    async fn update_deployment(&self, deployment: &DeploymentRecord) -> Result<()>;
+    /// Ends a deployment; `NotFound` where there is none.
+    async fn remove_deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<()>;
+    /// Where a certificate goes, by agent.
+    async fn deployments_of(&self, certificate: &CertificateName) -> Result<Vec<DeploymentRecord>>;
+    /// What goes to an agent, by certificate.
+    async fn deployments_on(&self, agent: &AgentName) -> Result<Vec<DeploymentRecord>>;
+}
+
+/// Agents, join tokens and identities.
+#[async_trait]
+pub trait Agents: Send + Sync {
+    /// Adds an agent or replaces its row.
+    async fn put_agent(&self, agent: &AgentRecord) -> Result<()>;
+    /// One agent.
+    async fn agent(&self, name: &AgentName) -> Result<Option<AgentRecord>>;
+    /// All agents by name.
+    async fn agents(&self) -> Result<Vec<AgentRecord>>;
+    /// Evicts: status `Evicted`, every identity revoked, every unused token removed, in one
+    /// transaction. Deployments stay on record. `spiffe_id` is the agent's.
+    async fn evict_agent(
+        &self,
+        name: &AgentName,
+        spiffe_id: &str,
+        now: OffsetDateTime,
+    ) -> Result<()>;
+
+    /// Keeps the SHA-256 of a join token (32 bytes).
+    async fn insert_join_token(
+        &self,
+        hash: &[u8],
+        agent: &AgentName,
+        expires_at: OffsetDateTime,
+    ) -> Result<()>;
+    /// Uses a join token up, for ever: of two calls with one token exactly one gets the name.
+    /// `Denied` where it is unknown, used or expired, without saying which.
+    async fn redeem_join_token(&self, hash: &[u8], now: OffsetDateTime) -> Result<AgentName>;
+
+    /// Registers a certificate of the internal CA, before it is handed out.
+    async fn insert_identity(&self, identity: &IdentityRecord) -> Result<()>;
+    /// One registered certificate.
+    async fn identity(&self, serial: &str) -> Result<Option<IdentityRecord>>;
+}
+
+/// Small facts about the vault itself.
+#[async_trait]
+pub trait Settings: Send + Sync {
+    /// One fact.
+    async fn setting(&self, name: &str) -> Result<Option<String>>;
+    /// Puts all of them in one transaction.
+    async fn put_settings(&self, settings: &[(&str, &str)]) -> Result<()>;
+}
