@@ -1,13 +1,19 @@
 //! The rooms of `vaultd`. `ARCHITECTURE.md` says which way data goes through them.
 
 pub mod acme;
+// API
 pub mod audit;
 pub mod backup;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod fault;
+pub mod identities;
 pub mod keystore;
 mod named;
 pub mod policy;
+pub mod push;
+pub mod renewal;
+pub mod signing;
 pub mod store;
 pub mod x509;

@@ -1,1 +1,18 @@
 //! The ACME client (RFC 8555), whose account keys are in the HSM.
+//!
+//! `instant_acme` knows the protocol but signs with a software key of its own. So its HTTP client
+//! is ours (`resign`): every JWS that it makes is taken apart and signed anew with the HSM key,
+//! and whatever is not a JWS is not sent.
+
+mod account;
+pub mod jws;
+mod order;
+mod presenter;
+mod problem;
+mod resign;
+mod transport;
+
+pub use account::{Account, Ca, Eab, Registered};
+pub use order::{OrderProgress, OrderStatus};
+pub use presenter::{Challenge, ChallengePresenter};
+pub use transport::Options;

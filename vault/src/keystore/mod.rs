@@ -65,15 +65,11 @@ pub struct TokenInfo {
 pub struct KekInfo {
     /// Its CKA_ID.
     pub id: KeyId,
-    /// How private keys are wrapped with it on this token.
-    pub mechanism: WrapMechanism,
 }
 
 /// How a token wraps private keys with an AES key; tokens differ, so it is negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WrapMechanism {
-    /// CKM_AES_KEY_WRAP_KWP (RFC 5649), PKCS#11 v3.1 section 6.13.
-    AesKeyWrapKwp,
     /// CKM_AES_KEY_WRAP_PAD as SoftHSM has it (RFC 5649 over zero-padded PKCS#8).
     AesKeyWrapPad,
     /// CKM_AES_CBC_PAD with a random IV.

@@ -1,1 +1,86 @@
-//! The PKCS#11 key store.
+//! The PKCS#11 key store: keys in a token of any module that keeps what `template` asks.
+
+mod mechanism;
+mod module;
+mod public;
+mod rv;
+mod session;
+mod template;
+mod uri;
+mod workers;
+mod wrap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use secrecy::SecretString;
+use vault_proto::ids::KeyId;
+
+pub use module::{KekSpec, Module, TokenState};
+pub use uri::TokenUri;
+pub use workers::Options;
+
+use workers::{Again, Workers};
+
+use super::{
+    KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, TokenInfo, WrappedKey,
+};
+use crate::error::Result;
+
+/// A key store in a PKCS#11 token.
+pub struct Pkcs11KeyStore {
+    workers: Workers,
+}
+
+impl Pkcs11KeyStore {
+    /// Logs in with every worker.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such token, `Denied` for a wrong PIN (tried once),
+    /// `Unavailable` where the token does not answer.
+    pub fn open(
+        module: &Module,
+        uri: &TokenUri,
+        pin: &SecretString,
+        options: Options,
+    ) -> Result<Self> {
+        Ok(Self { workers: Workers::start(module, uri, pin, options)? })
+    }
+}
+
+#[async_trait]
+impl KeyStore for Pkcs11KeyStore {
+    async fn token_info(&self) -> Result<TokenInfo> {
+        self.workers.run("ask", Again::Safe, |session| session.token_info()).await
+    }
+
+    async fn generate(&self, spec: &KeySpec) -> Result<PublicKey> {
+        let spec = spec.clone();
+        self.workers.run("generate in", Again::Never, move |s| s.generate(&spec)).await
+    }
+
+    async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>> {
+        self.workers.run("read from", Again::Safe, move |s| s.public_key(id)).await
+    }
+
+    async fn sign(&self, id: KeyId, mechanism: Mechanism, message: Bytes) -> Result<Signature> {
+        let sign = move |s: &mut session::TokenSession| s.sign(id, mechanism, &message);
+        let raw = self.workers.run("sign in", Again::Safe, sign).await?;
+        Ok(Signature::from_pkcs11(mechanism, raw))
+    }
+
+    async fn list(&self) -> Result<Vec<KeyObject>> {
+        self.workers.run("list", Again::Safe, |session| session.list()).await
+    }
+
+    async fn destroy(&self, id: KeyId) -> Result<bool> {
+        self.workers.run("destroy in", Again::Never, move |s| s.destroy(id)).await
+    }
+
+    async fn kek(&self) -> Result<Option<KekInfo>> {
+        self.workers.run("ask", Again::Safe, |session| session.kek()).await
+    }
+
+    async fn wrap(&self, id: KeyId) -> Result<WrappedKey> {
+        self.workers.run("wrap in", Again::Safe, move |session| session.wrap(id)).await
+    }
+}

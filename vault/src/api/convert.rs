@@ -1,0 +1,161 @@
+//! Records to messages and back.
+
+use prost_types::Timestamp;
+use time::OffsetDateTime;
+use vault_proto::v1;
+
+use crate::error::{Error, Result};
+use crate::keystore::{Algorithm, Escrow};
+use crate::store::{
+    AccountRecord, Custody, DeploymentRecord, Identifier, KeyRecord, VersionRecord,
+};
+
+/// A time on the wire.
+pub(super) fn timestamp(at: OffsetDateTime) -> Timestamp {
+    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or(0) }
+}
+
+/// A time off the wire.
+pub(super) fn time_of(at: Timestamp) -> Result<OffsetDateTime> {
+    let nanos = i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
+    OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .map_err(|e| Error::invalid("read", "a time", e))
+}
+
+/// An algorithm off the wire; `None` where it is not set.
+pub(super) fn algorithm(wire: v1::KeyAlgorithm) -> Option<Algorithm> {
+    match wire {
+        v1::KeyAlgorithm::Unspecified => None,
+        v1::KeyAlgorithm::EcP256 => Some(Algorithm::EcP256),
+        v1::KeyAlgorithm::EcP384 => Some(Algorithm::EcP384),
+        v1::KeyAlgorithm::Rsa2048 => Some(Algorithm::Rsa2048),
+        v1::KeyAlgorithm::Rsa3072 => Some(Algorithm::Rsa3072),
+        v1::KeyAlgorithm::Rsa4096 => Some(Algorithm::Rsa4096),
+        v1::KeyAlgorithm::Ed25519 => Some(Algorithm::Ed25519),
+    }
+}
+
+/// An algorithm on the wire.
+pub(super) fn wire_algorithm(algorithm: Algorithm) -> v1::KeyAlgorithm {
+    match algorithm {
+        Algorithm::EcP256 => v1::KeyAlgorithm::EcP256,
+        Algorithm::EcP384 => v1::KeyAlgorithm::EcP384,
+        Algorithm::Rsa2048 => v1::KeyAlgorithm::Rsa2048,
+        Algorithm::Rsa3072 => v1::KeyAlgorithm::Rsa3072,
+        Algorithm::Rsa4096 => v1::KeyAlgorithm::Rsa4096,
+        Algorithm::Ed25519 => v1::KeyAlgorithm::Ed25519,
+    }
+}
+
+/// Escrow off the wire; `None` where it is not set.
+pub(super) fn escrow(wire: v1::Escrow) -> Option<Escrow> {
+    match wire {
+        v1::Escrow::Unspecified => None,
+        v1::Escrow::Wrapped => Some(Escrow::Wrapped),
+        v1::Escrow::None => Some(Escrow::None),
+    }
+}
+
+/// Custody on the wire.
+pub(super) fn wire_custody(custody: Custody) -> v1::Custody {
+    match custody {
+        Custody::Vault => v1::Custody::Vault,
+        Custody::Agent => v1::Custody::Agent,
+    }
+}
+
+/// Identifiers from the two lists that requests have; duplicates are an error, as is none.
+pub(super) fn identifiers(domains: &[String], ips: &[String]) -> Result<Vec<Identifier>> {
+    let mut all = Vec::new();
+    for domain in domains {
+        all.push(Identifier::dns(domain)?);
+    }
+    for ip in ips {
+        all.push(Identifier::ip(ip)?);
+    }
+    let invalid = |why: String| Error::invalid("read", "the identifiers", why);
+    if all.is_empty() {
+        return Err(invalid("there is neither a domain nor an IP address".to_owned())
+            .hint("name at least one with --domain or --ip"));
+    }
+    for (at, identifier) in all.iter().enumerate() {
+        if all.iter().take(at).any(|other| other == identifier) {
+            return Err(invalid(format!("{identifier} is named twice")));
+        }
+    }
+    Ok(all)
+}
+
+/// Identifiers as the two lists that messages have.
+pub(super) fn wire_identifiers(identifiers: &[Identifier]) -> (Vec<String>, Vec<String>) {
+    let (mut domains, mut ips) = (Vec::new(), Vec::new());
+    for identifier in identifiers {
+        match identifier {
+            Identifier::Dns(name) => domains.push(name.clone()),
+            Identifier::Ip(address) => ips.push(address.to_string()),
+        }
+    }
+    (domains, ips)
+}
+
+impl From<KeyRecord> for v1::Key {
+    fn from(key: KeyRecord) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: key.name,
+            version: key.version.into(),
+            algorithm: wire_algorithm(key.algorithm).into(),
+            purpose: key.purpose.to_string(),
+            escrow: match key.escrow {
+                Escrow::Wrapped => v1::Escrow::Wrapped,
+                Escrow::None => v1::Escrow::None,
+            }
+            .into(),
+            state: key.state.to_string(),
+            public_key_der: key.spki_der,
+            labels: key.labels.into_iter().collect(),
+            created_at: Some(timestamp(key.created_at)),
+        }
+    }
+}
+
+/// An account with its thumbprint, which is computed from its key.
+pub(super) fn account(account: AccountRecord, thumbprint: String) -> v1::Account {
+    v1::Account {
+        name: account.name.to_string(),
+        directory: account.directory.to_string(),
+        url: account.url.map(String::from).unwrap_or_default(),
+        contacts: account.contacts,
+        status: account.status.to_string(),
+        key_id: account.key_id.to_string(),
+        thumbprint,
+        eab_kid: account.eab_kid.unwrap_or_default(),
+        created_at: Some(timestamp(account.created_at)),
+    }
+}
+
+impl From<DeploymentRecord> for v1::Deployment {
+    fn from(deployment: DeploymentRecord) -> Self {
+        Self {
+            agent: deployment.agent.to_string(),
+            held_version: deployment.held_version,
+            status: deployment.status.to_string(),
+            detail: deployment.detail,
+            updated_at: Some(timestamp(deployment.updated_at)),
+        }
+    }
+}
+
+impl From<VersionRecord> for v1::CertificateVersion {
+    fn from(version: VersionRecord) -> Self {
+        Self {
+            version: version.version,
+            serial: version.serial,
+            not_before: Some(timestamp(version.not_before)),
+            not_after: Some(timestamp(version.not_after)),
+            issued_at: Some(timestamp(version.issued_at)),
+            fingerprint: version.fingerprint,
+            revoked: version.revoked.unwrap_or_default(),
+        }
+    }
+}

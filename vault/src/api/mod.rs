@@ -1,0 +1,19 @@
+//! gRPC: one file per service. A service parses, asks the rooms below, and answers; it decides
+//! nothing. This and `app.rs` are the only places that name `tonic`.
+
+mod accounts;
+mod agents;
+mod audit;
+mod certificates;
+mod context;
+mod convert;
+mod keys;
+mod principal;
+mod server;
+mod sessions;
+mod status;
+mod system;
+
+pub use context::{Context, Initializer, Rooms};
+pub use principal::PeerInfo;
+pub use server::{AdminSocket, ServerIdentity, TlsListener, router};

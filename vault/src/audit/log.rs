@@ -1,0 +1,260 @@
+//! The log's handle: intents, results and events, durable when the call returns.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Seek as _, SeekFrom},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use vault_proto::ids::OperationId;
+
+use super::event::{Entry, Outcome, Phase, Record};
+use super::verify::{self, VerifyReport};
+use super::writer::{Draft, Request, Writer};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// How many records a slow follower may lag behind before it reads the file again.
+const FOLLOWERS: usize = 1024;
+
+/// How a log is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Records that may wait to be written; past that callers are refused.
+    pub queue: usize,
+    /// How long a record may take to reach the disk.
+    pub deadline: Duration,
+}
+
+/// What opening found.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Intents without a result: the vault stopped in between.
+    pub pending: Vec<Record>,
+    /// Where the bytes of a torn last line went.
+    pub torn_tail: Option<PathBuf>,
+}
+
+/// How the log is now.
+#[derive(Debug, Clone, Default)]
+pub struct LogStatus {
+    /// Whether the last write succeeded.
+    pub writable: bool,
+    /// Records on disk.
+    pub records: u64,
+    /// The last record's hash, lower-case hex.
+    pub head: String,
+}
+
+/// An audited intent whose result is still to be written.
+#[must_use = "an intent without a result counts as uncertain"]
+#[derive(Debug)]
+pub struct Operation {
+    id: OperationId,
+    entry: Entry,
+}
+
+/// The audit log. Cheap to clone; the file is closed with the last clone.
+#[derive(Clone)]
+pub struct AuditLog {
+    queue: mpsc::Sender<Request>,
+    pub(super) path: PathBuf,
+    status: Arc<Mutex<LogStatus>>,
+    pub(super) followers: broadcast::Sender<Record>,
+    deadline: Duration,
+}
+
+impl AuditLog {
+    /// Opens or creates a log (mode 0600), checks its whole chain and takes its lock.
+    ///
+    /// # Errors
+    /// `Verification` where the chain does not hold, `Conflict` where another process has the
+    /// log, `Unavailable` where it cannot be read or written.
+    pub fn open(path: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<(Self, Recovery)> {
+        let name = path.display().to_string();
+        let subject = || format!("audit log {name}");
+        let unavailable = |e: std::io::Error| {
+            Error::unavailable("open", subject(), e)
+                .hint("check [audit] path in vault.toml and who may write there")
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(unavailable)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Error::conflict("open", subject(), "another process has it")
+                .hint("is another vaultd running on the same state?")
+        })?;
+        let scan = verify::scan(path)?;
+        if let Some(problem) = scan.report.problem {
+            return Err(Error::verification("open", subject(), problem).hint(
+                "the log was changed after it was written: keep it as evidence, find out by whom, \
+                 then begin a new one",
+            ));
+        }
+        let torn_tail = match scan.torn.is_empty() {
+            true => None,
+            false => {
+                Some(set_aside(path, &file, scan.good_bytes, &scan.torn).map_err(unavailable)?)
+            }
+        };
+        sync_directory(path).map_err(unavailable)?;
+        file.seek(SeekFrom::Start(scan.good_bytes)).map_err(unavailable)?;
+        let status = LogStatus {
+            writable: true,
+            records: scan.report.records,
+            head: scan.report.head.clone(),
+        };
+        let status = Arc::new(Mutex::new(status));
+        let (followers, _) = broadcast::channel(FOLLOWERS);
+        let (queue, requests) = mpsc::channel(options.queue.max(1));
+        let writer = Writer {
+            file,
+            name: name.clone(),
+            length: scan.good_bytes,
+            sequence: scan.report.records,
+            head: scan.report.head,
+            clock,
+            status: status.clone(),
+            followers: followers.clone(),
+            torn: false,
+        };
+        writer.start(requests).map_err(unavailable)?;
+        let path = path.to_owned();
+        let log = Self { queue, path, status, followers, deadline: options.deadline };
+        Ok((log, Recovery { pending: scan.pending, torn_tail }))
+    }
+
+    /// Records that something is about to be done. On disk when this returns.
+    ///
+    /// # Errors
+    /// `Unavailable` where the log cannot be written, `Exhausted` where too much waits for it:
+    /// then nothing may be done.
+    pub async fn intent(&self, entry: Entry) -> Result<Operation> {
+        let id = OperationId::random();
+        self.write(Draft {
+            phase: Phase::Intent,
+            entry: entry.clone(),
+            outcome: None,
+            operation: Some(id.to_string()),
+        })
+        .await?;
+        Ok(Operation { id, entry })
+    }
+
+    /// Records how it ended.
+    ///
+    /// # Errors
+    /// As [`AuditLog::intent`]: then what was done must not be handed out.
+    pub async fn finish(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<()> {
+        self.write(Draft {
+            phase: Phase::Result,
+            entry: Entry { detail, ..op.entry },
+            outcome: Some(outcome),
+            operation: Some(op.id.to_string()),
+        })
+        .await
+    }
+
+    /// Ends an intent of an earlier run, found in [`Recovery::pending`].
+    ///
+    /// # Errors
+    /// As [`AuditLog::intent`].
+    pub async fn conclude_pending(
+        &self,
+        intent: &Record,
+        outcome: Outcome,
+        detail: Value,
+    ) -> Result<()> {
+        self.write(Draft {
+            phase: Phase::Result,
+            entry: Entry {
+                principal: intent.principal.clone(),
+                action: intent.action.clone(),
+                resource: intent.resource.clone(),
+                detail,
+            },
+            outcome: Some(outcome),
+            operation: intent.operation.clone(),
+        })
+        .await
+    }
+
+    /// Records something that has one side only.
+    ///
+    /// # Errors
+    /// As [`AuditLog::intent`].
+    pub async fn event(&self, entry: Entry) -> Result<()> {
+        self.write(Draft { phase: Phase::Event, entry, outcome: None, operation: None }).await
+    }
+
+    /// How the log is now.
+    pub fn status(&self) -> LogStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Recomputes the chain of what is on disk.
+    ///
+    /// # Errors
+    /// Where the file cannot be read; a broken chain is in the report.
+    pub async fn verify(&self) -> Result<VerifyReport> {
+        let path = self.path.clone();
+        let scanned = tokio::task::spawn_blocking(move || verify::scan(&path)).await;
+        let scan = scanned.map_err(|e| Error::internal("verify", "the audit log", e))??;
+        Ok(scan.report)
+    }
+
+    async fn write(&self, draft: Draft) -> Result<()> {
+        let subject = || format!("audit log {}", self.path.display());
+        let (done, answer) = oneshot::channel();
+        self.queue.try_send(Request { draft, done }).map_err(|_| {
+            Error::exhausted("write", subject(), "too many records wait to be written")
+                .retry_after(Duration::from_secs(1))
+        })?;
+        match tokio::time::timeout(self.deadline, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::unavailable("write", subject(), "its writer has ended")),
+            Err(_) => {
+                Err(Error::unavailable("write", subject(), "the disk did not answer in time")
+                    .hint("nothing is signed until it does"))
+            }
+        }
+    }
+}
+
+/// Moves a torn tail, which was never acknowledged, out of the log.
+fn set_aside(path: &Path, file: &File, good: u64, torn: &[u8]) -> std::io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".torn-{}", time::OffsetDateTime::now_utc().unix_timestamp()));
+    let aside = PathBuf::from(name);
+    fs::write(&aside, torn)?;
+    file.set_len(good)?;
+    file.sync_all()?;
+    Ok(aside)
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// What `Recovery` says as an audit detail.
+impl Recovery {
+    /// For the record that the vault writes about its own start.
+    pub fn detail(&self) -> Value {
+        json!({
+            "pending_intents": self.pending.len(),
+            "torn_tail": self.torn_tail.as_ref().map(|path| path.display().to_string()),
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! The one thread that writes: takes what waits, writes it at once, syncs once, answers all.
+
+use std::{
+    fs::File,
+    io::{Seek as _, SeekFrom, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::event::{Entry, Outcome, Phase, Record};
+use super::log::LogStatus;
+use super::verify::hash;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// Records written with one sync at most.
+const BATCH: usize = 512;
+
+/// A record to be, without its place in the chain.
+pub(super) struct Draft {
+    pub(super) phase: Phase,
+    pub(super) entry: Entry,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) operation: Option<String>,
+}
+
+/// A draft and who waits for it.
+pub(super) struct Request {
+    pub(super) draft: Draft,
+    pub(super) done: oneshot::Sender<Result<()>>,
+}
+
+/// The file and the chain's head.
+pub(super) struct Writer {
+    pub(super) file: File,
+    pub(super) name: String,
+    pub(super) length: u64,
+    pub(super) sequence: u64,
+    pub(super) head: String,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) status: Arc<Mutex<LogStatus>>,
+    pub(super) followers: broadcast::Sender<Record>,
+    /// Set after a failed write: what is behind `length` must go before anything is added.
+    pub(super) torn: bool,
+}
+
+impl Writer {
+    /// Starts the thread; it ends when the last sender is gone.
+    pub(super) fn start(mut self, mut queue: mpsc::Receiver<Request>) -> std::io::Result<()> {
+        let work = move || {
+            let mut batch = Vec::with_capacity(BATCH);
+            while let Some(first) = queue.blocking_recv() {
+                batch.push(first);
+                while batch.len() < BATCH
+                    && let Ok(next) = queue.try_recv()
+                {
+                    batch.push(next);
+                }
+                self.take(&mut batch);
+            }
+        };
+        thread::Builder::new().name("audit".to_owned()).spawn(work).map(drop)
+    }
+
+    fn take(&mut self, batch: &mut Vec<Request>) {
+        let result = self.write(batch.iter().map(|request| &request.draft));
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.writable = result.is_ok();
+        status.records = self.sequence;
+        status.head.clone_from(&self.head);
+        drop(status);
+        match result {
+            Ok(records) => {
+                for record in records {
+                    // Nobody following is fine.
+                    let _ = self.followers.send(record);
+                }
+                for request in batch.drain(..) {
+                    let _ = request.done.send(Ok(()));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the audit log cannot be written: nothing is signed");
+                for request in batch.drain(..) {
+                    let _ = request.done.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Appends records and syncs; on any failure nothing of it counts.
+    fn write<'a>(&mut self, drafts: impl Iterator<Item = &'a Draft>) -> Result<Vec<Record>> {
+        let (mut sequence, mut head) = (self.sequence, self.head.clone());
+        let (mut bytes, mut records) = (Vec::new(), Vec::new());
+        for draft in drafts {
+            sequence += 1;
+            let record = Record {
+                sequence,
+                time: self.clock.now(),
+                phase: draft.phase,
+                principal: draft.entry.principal.clone(),
+                action: draft.entry.action.clone(),
+                resource: draft.entry.resource.clone(),
+                outcome: draft.outcome,
+                operation: draft.operation.clone(),
+                detail: draft.entry.detail.clone(),
+                previous: head,
+            };
+            let line = serde_json::to_vec(&record)
+                .map_err(|e| Error::internal("write", format!("audit log {}", self.name), e))?;
+            head = hash(&line);
+            bytes.extend_from_slice(&line);
+            bytes.push(b'\n');
+            records.push(record);
+        }
+        self.append(&bytes).map_err(|e| {
+            Error::unavailable("write", format!("audit log {}", self.name), e)
+                .hint("free space or repair the disk; nothing is signed until it can be written")
+        })?;
+        self.length += bytes.len() as u64;
+        self.sequence = sequence;
+        self.head = head;
+        Ok(records)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.file.sync_all()?;
+            self.torn = false;
+        }
+        self.torn = true;
+        self.file.write_all(bytes)?;
+        self.file.sync_data()?;
+        self.torn = false;
+        Ok(())
+    }
+}

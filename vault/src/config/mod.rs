@@ -1,0 +1,174 @@
+//! `vault.toml`: parsed, then validated; every fault is reported with its line, and a field that
+//! nobody knows is a fault.
+
+mod parse;
+mod secret;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+pub use parse::{Fault, load, parse};
+pub use secret::SecretSource;
+
+/// Everything `vaultd` is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where private keys live.
+    pub hsm: Hsm,
+    /// Where everything else lives.
+    pub store: Store,
+    /// Where callers reach the vault.
+    pub listen: Listen,
+    /// Where operations are recorded.
+    pub audit: Audit,
+    /// How CAs are spoken to, and when certificates are renewed.
+    pub acme: Acme,
+    /// Who is who.
+    pub policy: Policy,
+}
+
+/// `[hsm]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hsm {
+    /// Module and token as an RFC 7512 URI: `pkcs11:token=vault?module-path=/usr/lib/...so`.
+    pub uri: String,
+    /// The user PIN.
+    pub pin: SecretSource,
+    /// The security officer's PIN; needed by `vaultctl init` only, so remove it afterwards.
+    #[serde(default)]
+    pub so_pin: Option<SecretSource>,
+    /// Logged-in sessions, each with a thread of its own. Default 4: SoftHSM gains nothing from
+    /// more, network HSMs do.
+    #[serde(default = "Hsm::default_workers")]
+    pub workers: usize,
+    /// Requests that may wait for a session before callers are refused. Default 1024.
+    #[serde(default = "Hsm::default_queue")]
+    pub queue: usize,
+    /// How long one operation may take, waiting included. Default 10 s: RSA-4096 generation in
+    /// software takes seconds.
+    #[serde(default = "Hsm::default_deadline", with = "humantime_serde")]
+    pub deadline: Duration,
+    /// Environment variables that the module reads when it is loaded, for example
+    /// `SOFTHSM2_CONF`. Set by starting the process anew, before anything else happens.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Hsm {
+    fn default_workers() -> usize {
+        4
+    }
+    fn default_queue() -> usize {
+        1024
+    }
+    fn default_deadline() -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:PATH` or `postgres://...`.
+    pub url: String,
+    /// Connections. Default 4.
+    #[serde(default = "Store::default_connections")]
+    pub connections: u32,
+}
+
+impl Store {
+    fn default_connections() -> u32 {
+        4
+    }
+}
+
+/// `[listen]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// mTLS gRPC for agents and operators.
+    pub address: SocketAddr,
+    /// The local admin socket, mode 0600.
+    pub admin_socket: PathBuf,
+    /// How long the vault's own server certificate is valid; it is replaced at half of it.
+    /// Default 24 h: its key lives in memory only.
+    #[serde(default = "Listen::default_lifetime", with = "humantime_serde")]
+    pub server_certificate_lifetime: Duration,
+    /// How long identities of agents, operators and auditors are valid. Default 30 days: an agent
+    /// that was off for less comes back by itself.
+    #[serde(default = "Listen::default_identity", with = "humantime_serde")]
+    pub identity_lifetime: Duration,
+    /// How long a stop waits for calls under way. Default 10 s.
+    #[serde(default = "Listen::default_drain", with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl Listen {
+    fn default_lifetime() -> Duration {
+        Duration::from_secs(24 * 3600)
+    }
+    fn default_identity() -> Duration {
+        Duration::from_secs(30 * 24 * 3600)
+    }
+    fn default_drain() -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The log file; created 0600.
+    pub path: PathBuf,
+    /// Records that may wait to be written before operations are refused. Default 4096.
+    #[serde(default = "Audit::default_queue")]
+    pub queue: usize,
+    /// How long a record may take to reach the disk. Default 5 s.
+    #[serde(default = "Audit::default_deadline", with = "humantime_serde")]
+    pub deadline: Duration,
+}
+
+impl Audit {
+    fn default_queue() -> usize {
+        4096
+    }
+    fn default_deadline() -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+/// `[acme]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Acme {
+    /// How long a CA may take to answer one request. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// Certificates that are ordered at once. Default 16.
+    pub concurrent_orders: usize,
+    /// The part of its lifetime after which a certificate is renewed. Default 0.66, as the CA
+    /// community recommends for lifetimes of 10 days and more.
+    pub renew_after: f64,
+}
+
+impl Default for Acme {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(30),
+            concurrent_orders: 16,
+            renew_after: 2.0 / 3.0,
+        }
+    }
+}
+
+/// `[policy]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The trust domain of every SPIFFE id that this vault issues; fixed at `init`.
+    pub trust_domain: String,
+}

@@ -1,0 +1,107 @@
+//! From CKO_PUBLIC_KEY attributes to SubjectPublicKeyInfo.
+
+use const_oid::db::{
+    rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION},
+    rfc8410::ID_ED_25519,
+};
+use cryptoki::{
+    object::{Attribute, AttributeType, KeyType, ObjectHandle},
+    session::Session,
+};
+use der::{
+    Decode as _, Encode as _,
+    asn1::{AnyRef, BitStringRef, OctetStringRef, UintRef},
+};
+use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+
+use super::rv::Failure;
+use crate::error::Error;
+use crate::keystore::{Algorithm, PublicKey};
+
+#[derive(der::Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+fn bad(why: impl std::fmt::Display) -> Failure {
+    Failure::Ours(Error::internal("read", "a public key of the token", why))
+}
+
+/// Reads a public key object.
+pub(super) fn read(session: &Session, handle: ObjectHandle) -> Result<PublicKey, Failure> {
+    let kinds = session.get_attributes(handle, &[AttributeType::KeyType])?;
+    let Some(Attribute::KeyType(kind)) = kinds.into_iter().next() else {
+        return Err(bad("it has no CKA_KEY_TYPE"));
+    };
+    match kind {
+        KeyType::EC | KeyType::EC_EDWARDS => elliptic(session, handle, kind),
+        KeyType::RSA => rsa(session, handle),
+        other => Err(bad(format!("its type {other} is not known"))),
+    }
+}
+
+fn elliptic(session: &Session, handle: ObjectHandle, kind: KeyType) -> Result<PublicKey, Failure> {
+    let (mut params, mut point) = (Vec::new(), Vec::new());
+    for attribute in
+        session.get_attributes(handle, &[AttributeType::EcParams, AttributeType::EcPoint])?
+    {
+        match attribute {
+            Attribute::EcParams(value) => params = value,
+            Attribute::EcPoint(value) => point = value,
+            _ => {}
+        }
+    }
+    // CKA_EC_POINT is a DER OCTET STRING; some tokens give the bare point.
+    let bits = <&OctetStringRef>::from_der(&point).map_or(point.as_slice(), |o| o.as_bytes());
+    let edwards = kind == KeyType::EC_EDWARDS;
+    let algorithm = match (edwards, bits.len()) {
+        (true, 32) => Algorithm::Ed25519,
+        (false, 65) => Algorithm::EcP256,
+        (false, 97) => Algorithm::EcP384,
+        (_, length) => return Err(bad(format!("its point has {length} bytes"))),
+    };
+    let identifier = if edwards {
+        AlgorithmIdentifierRef { oid: ID_ED_25519, parameters: None }
+    } else {
+        let curve = AnyRef::from_der(&params).map_err(bad)?;
+        AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters: Some(curve) }
+    };
+    encode(algorithm, identifier, bits)
+}
+
+fn rsa(session: &Session, handle: ObjectHandle) -> Result<PublicKey, Failure> {
+    let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
+    for attribute in
+        session.get_attributes(handle, &[AttributeType::Modulus, AttributeType::PublicExponent])?
+    {
+        match attribute {
+            Attribute::Modulus(value) => modulus = value,
+            Attribute::PublicExponent(value) => exponent = value,
+            _ => {}
+        }
+    }
+    let key = RsaPublicKey {
+        modulus: UintRef::new(&modulus).map_err(bad)?,
+        exponent: UintRef::new(&exponent).map_err(bad)?,
+    };
+    let algorithm = match key.modulus.as_bytes().len() {
+        256 => Algorithm::Rsa2048,
+        384 => Algorithm::Rsa3072,
+        512 => Algorithm::Rsa4096,
+        length => return Err(bad(format!("its modulus has {length} bytes"))),
+    };
+    let bits = key.to_der().map_err(bad)?;
+    let parameters = Some(AnyRef::NULL);
+    encode(algorithm, AlgorithmIdentifierRef { oid: RSA_ENCRYPTION, parameters }, &bits)
+}
+
+fn encode(
+    algorithm: Algorithm,
+    identifier: AlgorithmIdentifierRef<'_>,
+    bits: &[u8],
+) -> Result<PublicKey, Failure> {
+    let subject_public_key = BitStringRef::from_bytes(bits).map_err(bad)?;
+    let spki = SubjectPublicKeyInfoRef { algorithm: identifier, subject_public_key };
+    Ok(PublicKey { algorithm, spki_der: spki.to_der().map_err(bad)? })
+}

@@ -1,0 +1,217 @@
+//! One logged-in session and the handles it has found.
+
+use std::collections::HashMap;
+
+use cryptoki::{
+    context::Function,
+    error::{Error as CkError, RvError},
+    object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
+    session::{Session, SessionState, UserType},
+};
+use secrecy::SecretString;
+use vault_proto::ids::KeyId;
+
+use super::{Module, TokenUri, mechanism, module::auth_pin, public, rv::Failure, template, wrap};
+use crate::error::Error;
+use crate::keystore::{KekInfo, KeyObject, KeySpec, Mechanism, PublicKey, TokenInfo, WrappedKey};
+
+/// Key ids whose handles one session remembers; past this it begins anew.
+const MOST_HANDLES: usize = 50_000;
+
+/// A session of one worker thread.
+pub(super) struct TokenSession {
+    pub(super) session: Session,
+    info: TokenInfo,
+    private: HashMap<KeyId, ObjectHandle>,
+}
+
+impl TokenSession {
+    /// Opens a session and logs in, with one try of the PIN.
+    pub(super) fn open(
+        module: &Module,
+        uri: &TokenUri,
+        pin: &SecretString,
+    ) -> Result<Self, Failure> {
+        let slot = module.require(uri)?;
+        let flags = module.context().get_token_info(slot)?;
+        if flags.user_pin_locked() || flags.user_pin_final_try() {
+            let why = if flags.user_pin_locked() { "is locked" } else { "has one try left" };
+            let subject = format!("token {}", uri.label());
+            return Err(Failure::Ours(
+                Error::denied("log in to", subject, format!("the user PIN {why}"))
+                    .hint("log in once with the HSM's own tools, or have the SO reset the PIN"),
+            ));
+        }
+        let session = module.context().open_rw_session(slot)?;
+        match session.login(UserType::User, Some(&auth_pin(pin))) {
+            // Login is per application: another worker was first.
+            Ok(()) | Err(CkError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self { session, info: module.info(slot)?, private: HashMap::new() })
+    }
+
+    pub(super) fn forget_handles(&mut self) {
+        self.private.clear();
+    }
+
+    /// Asks the token, so that a dead one is noticed.
+    pub(super) fn token_info(&mut self) -> Result<TokenInfo, Failure> {
+        self.require_login()?;
+        Ok(self.info.clone())
+    }
+
+    fn require_login(&self) -> Result<(), Failure> {
+        match self.session.get_session_info()?.session_state() {
+            SessionState::RwUser => Ok(()),
+            _ => Err(Failure::Token(CkError::Pkcs11(RvError::UserNotLoggedIn, Function::Login))),
+        }
+    }
+
+    fn find(&self, class: ObjectClass, id: KeyId) -> Result<Option<ObjectHandle>, Failure> {
+        let template = [Attribute::Class(class), Attribute::Id(id.as_bytes().to_vec())];
+        Ok(self.session.find_objects(&template)?.into_iter().next())
+    }
+
+    /// The private key's handle: remembered, since finding takes time linear in the token's
+    /// objects.
+    pub(super) fn private_key(&mut self, id: KeyId) -> Result<ObjectHandle, Failure> {
+        if let Some(handle) = self.private.get(&id) {
+            return Ok(*handle);
+        }
+        let Some(handle) = self.find(ObjectClass::PRIVATE_KEY, id)? else {
+            // A token that was logged out hides private keys without a word.
+            self.require_login()?;
+            let subject = format!("key {id}");
+            return Err(Failure::Ours(
+                Error::not_found("find", subject, "the HSM has no such private key")
+                    .hint("`vaultctl status` lists keys that are lost"),
+            ));
+        };
+        if self.private.len() >= MOST_HANDLES {
+            self.private.clear();
+        }
+        self.private.insert(id, handle);
+        Ok(handle)
+    }
+
+    pub(super) fn sign(
+        &mut self,
+        id: KeyId,
+        how: Mechanism,
+        message: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        let key = self.private_key(id)?;
+        mechanism::sign(&self.session, key, how, message)
+    }
+
+    pub(super) fn generate(&mut self, spec: &KeySpec) -> Result<PublicKey, Failure> {
+        self.require_login()?;
+        if self.find(ObjectClass::PRIVATE_KEY, spec.id)?.is_some() {
+            let why = "the HSM has a key with this id";
+            return Err(Failure::Ours(Error::conflict(
+                "generate",
+                format!("key {}", spec.id),
+                why,
+            )));
+        }
+        let (how, variants) = mechanism::generation(spec.algorithm);
+        let mut last = None;
+        for extra in variants {
+            let mut public = template::public(spec);
+            public.extend(extra);
+            match self.session.generate_key_pair(&how, &public, &template::private(spec)) {
+                Ok((public, private)) => return self.accept(spec, public, private),
+                Err(error) => last = Some(Failure::from(error)),
+            }
+            if last.as_ref().is_some_and(Failure::ends_session) {
+                break;
+            }
+        }
+        let none = || Error::internal("generate", format!("key {}", spec.id), "no way to try");
+        Err(last.unwrap_or_else(|| Failure::Ours(none())))
+    }
+
+    /// Keeps a fresh pair only where the token kept every promise of its template.
+    fn accept(
+        &mut self,
+        spec: &KeySpec,
+        public: ObjectHandle,
+        private: ObjectHandle,
+    ) -> Result<PublicKey, Failure> {
+        let checked = template::check_private(&self.session, private, spec.escrow)
+            .and_then(|()| public::read(&self.session, public));
+        if checked.is_err() {
+            self.session.destroy_object(private)?;
+            self.session.destroy_object(public)?;
+        } else {
+            self.private.insert(spec.id, private);
+        }
+        checked
+    }
+
+    pub(super) fn public_key(&mut self, id: KeyId) -> Result<Option<PublicKey>, Failure> {
+        self.require_login()?;
+        match self.find(ObjectClass::PUBLIC_KEY, id)? {
+            Some(handle) => public::read(&self.session, handle).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn list(&mut self) -> Result<Vec<KeyObject>, Failure> {
+        self.require_login()?;
+        let mut all: HashMap<KeyId, KeyObject> = HashMap::new();
+        for (class, is_private) in
+            [(ObjectClass::PRIVATE_KEY, true), (ObjectClass::PUBLIC_KEY, false)]
+        {
+            let found =
+                self.session.find_objects(&[Attribute::Class(class), Attribute::Token(true)])?;
+            for handle in found {
+                let Some((id, label)) = self.name(handle)? else { continue };
+                let object = all.entry(id).or_insert(KeyObject { id, label, has_private: false });
+                object.has_private |= is_private;
+            }
+        }
+        let mut all: Vec<_> = all.into_values().collect();
+        all.sort_by_key(|object| object.id);
+        Ok(all)
+    }
+
+    fn name(&self, handle: ObjectHandle) -> Result<Option<(KeyId, String)>, Failure> {
+        let (mut id, mut label) = (None, String::new());
+        for attribute in
+            self.session.get_attributes(handle, &[AttributeType::Id, AttributeType::Label])?
+        {
+            match attribute {
+                Attribute::Id(bytes) => id = KeyId::from_bytes(&bytes),
+                Attribute::Label(bytes) => label = String::from_utf8_lossy(&bytes).into_owned(),
+                _ => {}
+            }
+        }
+        Ok(id.map(|id| (id, label)))
+    }
+
+    pub(super) fn destroy(&mut self, id: KeyId) -> Result<bool, Failure> {
+        self.require_login()?;
+        self.private.remove(&id);
+        let mut any = false;
+        // The private half first: a crash in between leaves what harms nobody.
+        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+            while let Some(handle) = self.find(class, id)? {
+                self.session.destroy_object(handle)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    pub(super) fn kek(&mut self) -> Result<Option<KekInfo>, Failure> {
+        self.require_login()?;
+        Ok(wrap::find_kek(&self.session)?.map(|(id, _)| KekInfo { id }))
+    }
+
+    pub(super) fn wrap(&mut self, id: KeyId) -> Result<WrappedKey, Failure> {
+        let key = self.private_key(id)?;
+        wrap::wrap(&self.session, key)
+    }
+}

@@ -1,0 +1,120 @@
+//! What keys are made as, and the proof that the token keeps it (PKCS#11 v3.1 section 4.9).
+
+use cryptoki::{
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    session::Session,
+};
+use vault_proto::ids::KeyId;
+
+use super::rv::{Describe as _, Failure};
+use crate::error::{Error, Result};
+use crate::keystore::{Escrow, KeySpec};
+
+fn common(class: ObjectClass, id: KeyId, label: &str) -> Vec<Attribute> {
+    vec![
+        Attribute::Class(class),
+        Attribute::Token(true),
+        Attribute::Id(id.as_bytes().to_vec()),
+        Attribute::Label(label.as_bytes().to_vec()),
+    ]
+}
+
+/// The public half: readable by all, verifies, is nothing else.
+pub(super) fn public(spec: &KeySpec) -> Vec<Attribute> {
+    let mut all = common(ObjectClass::PUBLIC_KEY, spec.id, &spec.label);
+    all.extend([Attribute::Private(false), Attribute::Verify(true)]);
+    all
+}
+
+/// The private half: signs and does nothing else. Escrowed, it leaves the token wrapped by a
+/// trusted KEK only; without escrow not at all. CKA_EXTRACTABLE never goes without
+/// CKA_WRAP_WITH_TRUSTED.
+pub(super) fn private(spec: &KeySpec) -> Vec<Attribute> {
+    let mut all = common(ObjectClass::PRIVATE_KEY, spec.id, &spec.label);
+    all.extend(private_guarantees(spec.escrow).map(|(_, attribute)| attribute));
+    all.extend([Attribute::Modifiable(false), Attribute::Copyable(false)]);
+    all
+}
+
+fn private_guarantees(escrow: Escrow) -> impl Iterator<Item = (AttributeType, Attribute)> {
+    let escrowed = escrow == Escrow::Wrapped;
+    let mut all = vec![
+        (AttributeType::Private, Attribute::Private(true)),
+        (AttributeType::Sensitive, Attribute::Sensitive(true)),
+        (AttributeType::Extractable, Attribute::Extractable(escrowed)),
+        (AttributeType::Sign, Attribute::Sign(true)),
+        (AttributeType::Decrypt, Attribute::Decrypt(false)),
+        (AttributeType::Unwrap, Attribute::Unwrap(false)),
+        (AttributeType::Derive, Attribute::Derive(false)),
+    ];
+    if escrowed {
+        all.push((AttributeType::WrapWithTrusted, Attribute::WrapWithTrusted(true)));
+    }
+    all.into_iter()
+}
+
+/// Reads back what the token made of the private template.
+pub(super) fn check_private(
+    session: &Session,
+    handle: ObjectHandle,
+    escrow: Escrow,
+) -> Result<(), Failure> {
+    let wanted: Vec<_> = private_guarantees(escrow)
+        .chain([(AttributeType::Token, Attribute::Token(true))])
+        .collect();
+    Ok(check(session, handle, &wanted, "private key")?)
+}
+
+/// The KEK: wraps, and nothing else, for ever. CKA_PRIVATE is false because the security officer
+/// can create no other; it is unusable without login all the same.
+pub(super) fn kek(id: KeyId, value: &[u8]) -> Vec<Attribute> {
+    let mut all = common(ObjectClass::SECRET_KEY, id, "kek");
+    all.extend([
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Private(false),
+        Attribute::Value(value.to_vec()),
+    ]);
+    all.extend(kek_guarantees().map(|(_, attribute)| attribute));
+    all
+}
+
+fn kek_guarantees() -> impl Iterator<Item = (AttributeType, Attribute)> {
+    [
+        (AttributeType::Trusted, Attribute::Trusted(true)),
+        (AttributeType::Wrap, Attribute::Wrap(true)),
+        (AttributeType::Unwrap, Attribute::Unwrap(false)),
+        (AttributeType::Encrypt, Attribute::Encrypt(false)),
+        (AttributeType::Decrypt, Attribute::Decrypt(false)),
+        (AttributeType::Sign, Attribute::Sign(false)),
+        (AttributeType::Verify, Attribute::Verify(false)),
+        (AttributeType::Derive, Attribute::Derive(false)),
+        (AttributeType::Sensitive, Attribute::Sensitive(true)),
+        (AttributeType::Extractable, Attribute::Extractable(false)),
+        (AttributeType::Modifiable, Attribute::Modifiable(false)),
+        (AttributeType::Copyable, Attribute::Copyable(false)),
+    ]
+    .into_iter()
+}
+
+/// Reads back what the token made of the KEK's template.
+pub(super) fn check_kek(session: &Session, handle: ObjectHandle) -> Result<()> {
+    let wanted: Vec<_> = kek_guarantees().collect();
+    check(session, handle, &wanted, "KEK")
+}
+
+fn check(
+    session: &Session,
+    handle: ObjectHandle,
+    wanted: &[(AttributeType, Attribute)],
+    subject: &str,
+) -> Result<()> {
+    for (kind, value) in wanted {
+        let read = session.get_attributes(handle, &[*kind]).describe("read back", subject)?;
+        if read.first() != Some(value) {
+            let why = format!("the token made it with {read:?} where {value:?} was asked");
+            return Err(Error::verification("generate", format!("a {subject}"), why)
+                .hint("the token does not keep what this vault promises: use another"));
+        }
+    }
+    Ok(())
+}

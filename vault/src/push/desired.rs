@@ -1,0 +1,181 @@
+//! What an agent shall hold, computed from the store.
+
+use std::collections::BTreeMap;
+
+use vault_proto::{ids::AgentName, v1};
+
+use crate::error::Result;
+use crate::keystore::Algorithm;
+use crate::store::{CertificateRecord, Custody, Identifier, OrderRecord, OrderState, Store};
+
+/// Everything one agent shall hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DesiredState {
+    certificates: BTreeMap<String, v1::WantedCertificate>,
+    challenges: BTreeMap<String, v1::WantedChallenge>,
+}
+
+impl DesiredState {
+    /// Reads it from the store.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn of(store: &dyn Store, agent: &AgentName) -> Result<Self> {
+        let mut state = Self::default();
+        for deployment in store.deployments_on(agent).await? {
+            let Some(certificate) = store.certificate(&deployment.certificate).await? else {
+                continue;
+            };
+            let wanted = wanted(store, &certificate).await?;
+            state.certificates.insert(wanted.name.clone(), wanted);
+        }
+        for challenge in store.challenges_on(agent).await? {
+            state.challenges.insert(
+                challenge.token.clone(),
+                v1::WantedChallenge {
+                    token: challenge.token,
+                    key_authorization: challenge.key_authorization,
+                    identifier: challenge.identifier.to_string(),
+                },
+            );
+        }
+        Ok(state)
+    }
+
+    /// The message that brings an agent from `sent` to this state; `None` where it is there.
+    /// Without `sent` the whole state.
+    pub fn message(&self, sent: Option<&Self>, sequence: u64) -> Option<v1::VaultMessage> {
+        let Some(sent) = sent else {
+            return Some(v1::VaultMessage {
+                sequence,
+                full: true,
+                certificates: self.certificates.values().cloned().collect(),
+                challenges: self.challenges.values().cloned().collect(),
+                ..Default::default()
+            });
+        };
+        let message = v1::VaultMessage {
+            sequence,
+            full: false,
+            certificates: changed(&self.certificates, &sent.certificates),
+            challenges: changed(&self.challenges, &sent.challenges),
+            removed_certificates: removed(&self.certificates, &sent.certificates),
+            removed_challenges: removed(&self.challenges, &sent.challenges),
+        };
+        let nothing = message.certificates.is_empty()
+            && message.challenges.is_empty()
+            && message.removed_certificates.is_empty()
+            && message.removed_challenges.is_empty();
+        (!nothing).then_some(message)
+    }
+}
+
+fn changed<T: Clone + PartialEq>(
+    now: &BTreeMap<String, T>,
+    before: &BTreeMap<String, T>,
+) -> Vec<T> {
+    now.iter().filter(|(name, x)| before.get(*name) != Some(x)).map(|(_, x)| x.clone()).collect()
+}
+
+fn removed<T>(now: &BTreeMap<String, T>, before: &BTreeMap<String, T>) -> Vec<String> {
+    before.keys().filter(|name| !now.contains_key(*name)).cloned().collect()
+}
+
+async fn wanted(
+    store: &dyn Store,
+    certificate: &CertificateRecord,
+) -> Result<v1::WantedCertificate> {
+    let version = match certificate.current_version {
+        0 => None,
+        current => store.version(&certificate.name, current).await?,
+    };
+    let order = store.open_order(&certificate.name).await?;
+    Ok(v1::WantedCertificate {
+        name: certificate.name.to_string(),
+        custody: match certificate.custody {
+            Custody::Vault => v1::Custody::Vault,
+            Custody::Agent => v1::Custody::Agent,
+        }
+        .into(),
+        version: version.as_ref().map_or(0, |version| version.version),
+        chain_pem: version.map(|version| version.chain_pem).unwrap_or_default(),
+        csr_wanted: order
+            .filter(|order| order.state == OrderState::AwaitingCsr)
+            .map(|order| csr_wanted(certificate, &order)),
+    })
+}
+
+fn csr_wanted(certificate: &CertificateRecord, order: &OrderRecord) -> v1::CsrWanted {
+    let mut wanted = v1::CsrWanted {
+        order_id: order.id.to_string(),
+        algorithm: wire_algorithm(certificate.algorithm).into(),
+        must_staple: certificate.must_staple,
+        ..Default::default()
+    };
+    for identifier in &certificate.identifiers {
+        match identifier {
+            Identifier::Dns(name) => wanted.domains.push(name.clone()),
+            Identifier::Ip(address) => wanted.ips.push(address.to_string()),
+        }
+    }
+    wanted
+}
+
+fn wire_algorithm(algorithm: Algorithm) -> v1::KeyAlgorithm {
+    match algorithm {
+        Algorithm::EcP256 => v1::KeyAlgorithm::EcP256,
+        Algorithm::EcP384 => v1::KeyAlgorithm::EcP384,
+        Algorithm::Rsa2048 => v1::KeyAlgorithm::Rsa2048,
+        Algorithm::Rsa3072 => v1::KeyAlgorithm::Rsa3072,
+        Algorithm::Rsa4096 => v1::KeyAlgorithm::Rsa4096,
+        Algorithm::Ed25519 => v1::KeyAlgorithm::Ed25519,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(certificates: &[(&str, u64)], tokens: &[&str]) -> DesiredState {
+        let mut state = DesiredState::default();
+        for (name, version) in certificates {
+            let wanted = v1::WantedCertificate {
+                name: (*name).into(),
+                version: *version,
+                ..Default::default()
+            };
+            state.certificates.insert((*name).into(), wanted);
+        }
+        for token in tokens {
+            let wanted = v1::WantedChallenge { token: (*token).into(), ..Default::default() };
+            state.challenges.insert((*token).into(), wanted);
+        }
+        state
+    }
+
+    #[test]
+    fn a_new_session_gets_everything_even_when_that_is_nothing() {
+        let message = state(&[], &[]).message(None, 1).unwrap();
+        assert!(message.full);
+        assert_eq!(message.sequence, 1);
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_sent() {
+        let before = state(&[("a", 1), ("b", 1)], &["t"]);
+        assert!(before.message(Some(&before), 2).is_none());
+        let message = state(&[("a", 2), ("b", 1)], &["t"]).message(Some(&before), 2).unwrap();
+        assert!(!message.full);
+        assert_eq!(message.certificates.len(), 1);
+        assert_eq!(message.certificates[0].version, 2);
+        assert!(message.challenges.is_empty());
+    }
+
+    #[test]
+    fn what_is_gone_is_named() {
+        let before = state(&[("a", 1), ("b", 1)], &["t"]);
+        let message = state(&[("b", 1)], &[]).message(Some(&before), 2).unwrap();
+        assert_eq!(message.removed_certificates, ["a"]);
+        assert_eq!(message.removed_challenges, ["t"]);
+    }
+}

@@ -1,0 +1,250 @@
+//! Sessions of connected agents, and what waits for their reports.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use vault_proto::ids::{AgentName, CertificateName};
+
+use crate::acme::{Challenge, ChallengePresenter};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// How long agents have to present a challenge before the attempt is given up. A connected agent
+/// needs milliseconds; one that is just reconnecting needs its backoff.
+const PRESENT_DEADLINE: Duration = Duration::from_secs(45);
+
+/// Knows which agents are connected and brings them the desired state.
+pub struct Hub {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    sessions: Mutex<HashMap<AgentName, Handle>>,
+    /// What agents said of challenges; `Err` holds the reason of a nack.
+    presented: Mutex<HashMap<(AgentName, String), Result<(), String>>>,
+    next_session: AtomicU64,
+    /// Counts changes of anything that a watcher may look at.
+    revision: watch::Sender<u64>,
+}
+
+struct Handle {
+    id: u64,
+    dirty: Arc<Notify>,
+    closed: CancellationToken,
+}
+
+/// One agent's open stream. Dropping it ends the session.
+pub struct Session {
+    hub: Arc<Hub>,
+    agent: AgentName,
+    id: u64,
+    dirty: Arc<Notify>,
+    closed: CancellationToken,
+}
+
+impl Hub {
+    /// A hub without sessions.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            clock,
+            sessions: Mutex::default(),
+            presented: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            revision: watch::Sender::new(0),
+        })
+    }
+
+    /// Opens a session; an older one of the same agent is closed, since the newer connection is
+    /// the one that works.
+    pub fn open(self: &Arc<Self>, agent: AgentName) -> Session {
+        let id = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let (dirty, closed) = (Arc::new(Notify::new()), CancellationToken::new());
+        let handle = Handle { id, dirty: dirty.clone(), closed: closed.clone() };
+        if let Some(old) = self.sessions().insert(agent.clone(), handle) {
+            old.closed.cancel();
+        }
+        // What was presented on the old connection may not be there any more.
+        self.presented().retain(|(name, _), _| *name != agent);
+        self.bump();
+        Session { hub: self.clone(), agent, id, dirty, closed }
+    }
+
+    /// Ends an agent's session at once.
+    pub fn close(&self, agent: &AgentName) {
+        if let Some(handle) = self.sessions().remove(agent) {
+            handle.closed.cancel();
+        }
+        self.bump();
+    }
+
+    /// Whether the agent's stream is open.
+    pub fn is_connected(&self, agent: &AgentName) -> bool {
+        self.sessions().contains_key(agent)
+    }
+
+    /// How many streams are open.
+    pub fn connected(&self) -> usize {
+        self.sessions().len()
+    }
+
+    /// Something about the certificate changed: its agents get the difference, watchers look.
+    ///
+    /// # Errors
+    /// Where the store cannot say which agents are concerned.
+    pub async fn changed(&self, certificate: &CertificateName) -> Result<()> {
+        for deployment in self.store.deployments_of(certificate).await? {
+            self.changed_on(&deployment.agent);
+        }
+        self.bump();
+        Ok(())
+    }
+
+    /// Something that this agent shall hold changed.
+    pub fn changed_on(&self, agent: &AgentName) {
+        if let Some(handle) = self.sessions().get(agent) {
+            handle.dirty.notify_one();
+        }
+        self.bump();
+    }
+
+    /// Changes whenever anything did that a watcher may look at.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    pub(super) fn bump(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    pub(super) fn note_presented(
+        &self,
+        agent: &AgentName,
+        token: &str,
+        outcome: Result<(), String>,
+    ) {
+        // Only while the session is open: the entry goes with the next one or with `withdraw`.
+        if self.is_connected(agent) {
+            self.presented().insert((agent.clone(), token.to_owned()), outcome);
+        }
+        self.bump();
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<AgentName, Handle>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn presented(&self) -> MutexGuard<'_, HashMap<(AgentName, String), Result<(), String>>> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `Ok(true)` once every agent has every token, `Err` at the first nack.
+    fn all_presented(
+        &self,
+        agents: &BTreeSet<AgentName>,
+        challenges: &[Challenge],
+    ) -> Result<bool> {
+        let presented = self.presented();
+        let mut all = true;
+        for agent in agents {
+            for challenge in challenges {
+                match presented.get(&(agent.clone(), challenge.token.clone())) {
+                    Some(Ok(())) => {}
+                    Some(Err(why)) => {
+                        let subject = format!("agent {agent}");
+                        return Err(Error::verification("present a challenge", subject, why)
+                            .hint("check [http01] in the agent's configuration"));
+                    }
+                    None => all = false,
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[async_trait]
+impl ChallengePresenter for Hub {
+    async fn present(&self, name: &CertificateName, challenges: &[Challenge]) -> Result<()> {
+        let mut revision = self.watch();
+        let agents: BTreeSet<AgentName> =
+            self.store.deployments_of(name).await?.into_iter().map(|d| d.agent).collect();
+        if agents.is_empty() {
+            let subject = format!("certificate {name}");
+            return Err(Error::invalid("present a challenge", subject, "it has no agent")
+                .hint("deploy it with `vaultctl cert deploy NAME --to AGENT`"));
+        }
+        for agent in &agents {
+            self.changed_on(agent);
+        }
+        let waited = tokio::time::timeout(PRESENT_DEADLINE, async {
+            while !self.all_presented(&agents, challenges)? {
+                if revision.changed().await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .await;
+        waited.unwrap_or_else(|_| {
+            let silent: Vec<_> = agents.iter().filter(|a| !self.is_connected(a)).collect();
+            let why = match silent.first() {
+                Some(agent) => format!("agent {agent} is not connected"),
+                None => format!("no answer within {} s", PRESENT_DEADLINE.as_secs()),
+            };
+            Err(Error::unavailable("present a challenge", format!("certificate {name}"), why)
+                .hint("`vaultctl agent list` shows which agents are connected"))
+        })
+    }
+
+    async fn withdraw(&self, name: &CertificateName, tokens: &[String]) {
+        self.presented().retain(|(_, token), _| !tokens.contains(token));
+        if let Err(error) = self.changed(name).await {
+            tracing::warn!(%error, certificate = %name, "agents keep a challenge until they reconnect");
+        }
+    }
+}
+
+impl Session {
+    /// Whose it is.
+    pub fn agent(&self) -> &AgentName {
+        &self.agent
+    }
+
+    /// The hub it belongs to.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Returns when there may be something to send; `false` when the session is closed.
+    pub async fn wait_dirty(&self) -> bool {
+        tokio::select! {
+            () = self.closed.cancelled() => false,
+            () = self.dirty.notified() => true,
+        }
+    }
+
+    /// Returns when the session is closed.
+    pub async fn wait_closed(&self) {
+        self.closed.cancelled().await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut sessions = self.hub.sessions();
+        if sessions.get(&self.agent).is_some_and(|handle| handle.id == self.id) {
+            sessions.remove(&self.agent);
+        }
+        drop(sessions);
+        self.hub.bump();
+    }
+}

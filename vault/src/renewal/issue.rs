@@ -1,0 +1,368 @@
+//! One certificate's order, from its decision to its stored chain. Each step is durable before the
+//! next begins, so an order goes on where a crash left it; `ARCHITECTURE.md` has the cycle.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use serde_json::json;
+use vault_proto::ids::{CertificateName, OrderId};
+
+use crate::acme::{self, ChallengePresenter, OrderStatus};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault::crash_point;
+use crate::policy::{Action, Principal};
+use crate::push::Hub;
+use crate::signing::{NewKey, Signing};
+use crate::store::{
+    AccountRecord, AccountStatus, CertificateRecord, ChallengeRecord, Custody, KeyPurpose,
+    KeyRecord, KeyState, OrderRecord, OrderState, Store, VersionRecord,
+};
+use crate::x509::{chain, csr};
+
+use super::planner::{self, Policy};
+
+/// How long the CA may take over validation, and again over issuance. Public CAs take seconds;
+/// past this the attempt is retried later with the same order.
+const CA_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Who signs CSRs and JWS in the course of an order.
+const RENEWAL: Principal = Principal::Vault("renewal");
+
+/// Orders certificates. Cheap to clone.
+#[derive(Clone)]
+pub struct Issuer {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) signing: Signing,
+    pub(super) hub: Arc<Hub>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) policy: Policy,
+    pub(super) acme: acme::Options,
+}
+
+/// What became of one step of work on a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A new version is stored and on its way to its agents.
+    Issued,
+    /// The agent's CSR is awaited; [`Issuer::accept_csr`] goes on.
+    AwaitingCsr,
+}
+
+impl Issuer {
+    /// An issuer over these parts.
+    pub fn new(
+        store: Arc<dyn Store>,
+        signing: Signing,
+        hub: Arc<Hub>,
+        clock: Arc<dyn Clock>,
+        policy: Policy,
+        acme: acme::Options,
+    ) -> Self {
+        Self { store, signing, hub, clock, policy, acme }
+    }
+
+    /// Brings a due certificate as far as it will go now: begins an order or goes on with the
+    /// open one.
+    ///
+    /// # Errors
+    /// What stopped it; the caller records it and decides when to try again.
+    pub(super) async fn advance(&self, certificate: &CertificateRecord) -> Result<Progress> {
+        let order = match self.store.open_order(&certificate.name).await? {
+            Some(order) => order,
+            None => self.begin(certificate).await?,
+        };
+        match order.state {
+            OrderState::AwaitingCsr => Ok(Progress::AwaitingCsr),
+            _ => self.drive(certificate, order).await.map(|()| Progress::Issued),
+        }
+    }
+
+    /// Decides on a new order and makes it durable.
+    async fn begin(&self, certificate: &CertificateRecord) -> Result<OrderRecord> {
+        let now = self.clock.now();
+        let mut order = OrderRecord {
+            id: OrderId::random(),
+            certificate: certificate.name.clone(),
+            version: certificate.current_version + 1,
+            account: certificate.account.clone(),
+            state: OrderState::AwaitingCsr,
+            url: None,
+            csr_der: None,
+            key_id: None,
+            error: None,
+            created_at: now,
+            updated_at: now,
+        };
+        if certificate.custody == Custody::Vault {
+            let key = self.certificate_key(certificate).await?;
+            crash_point!("issue.key");
+            let context = json!({ "order": order.id.to_string() });
+            let signer = self.signing.bind(RENEWAL, key.clone(), Action::SignCsr, context);
+            let csr =
+                csr::build(&signer, &certificate.identifiers, certificate.must_staple).await?;
+            order.csr_der = Some(csr);
+            order.key_id = Some(key.id);
+            order.state = OrderState::Ready;
+        }
+        self.store.insert_order(&order).await?;
+        crash_point!("issue.order");
+        self.hub.changed(&certificate.name).await?;
+        Ok(order)
+    }
+
+    /// The certificate's HSM key: the one it has, else one that a crash left without its
+    /// certificate knowing, else a new one.
+    async fn certificate_key(&self, certificate: &CertificateRecord) -> Result<KeyRecord> {
+        let name = certificate.name.as_str();
+        let found = self.store.key_by_name(KeyPurpose::Certificate, name).await?;
+        if let Some(key) = found.filter(|key| key.state == KeyState::Active) {
+            return Ok(key);
+        }
+        let new = NewKey {
+            name: name.to_owned(),
+            purpose: KeyPurpose::Certificate,
+            algorithm: certificate.algorithm,
+            escrow: None,
+            labels: std::collections::BTreeMap::new(),
+        };
+        self.signing.generate(&RENEWAL, new).await
+    }
+
+    /// Takes the agent's CSR for an order that waits for it.
+    ///
+    /// # Errors
+    /// `Conflict` where the order does not wait for one, `Invalid` or `Verification` where the
+    /// CSR is weak or asks for anything else than the certificate: then nothing changes.
+    pub async fn accept_csr(
+        &self,
+        name: &CertificateName,
+        id: OrderId,
+        csr_der: &[u8],
+    ) -> Result<()> {
+        let subject = || format!("order {id} of certificate {name}");
+        let gone = |why: &str| Error::conflict("accept a CSR", subject(), why);
+        let order = self.store.order(id).await?.filter(|order| order.certificate == *name);
+        let mut order = order.ok_or_else(|| gone("the vault has no such order"))?;
+        if order.state != OrderState::AwaitingCsr {
+            // The answer to the same CSR may have been lost on its way.
+            if order.csr_der.as_deref() == Some(csr_der) {
+                return Ok(());
+            }
+            return Err(gone("it does not wait for a CSR"));
+        }
+        let certificate = self.certificate(name).await?;
+        csr::parse(csr_der)?.matches(
+            &certificate.identifiers,
+            certificate.algorithm,
+            certificate.must_staple,
+        )?;
+        order.csr_der = Some(csr_der.to_vec());
+        order.state = OrderState::Ready;
+        order.updated_at = self.clock.now();
+        self.store.update_order(&order).await?;
+        crash_point!("issue.csr");
+        self.hub.changed(name).await
+    }
+
+    async fn drive(&self, certificate: &CertificateRecord, mut order: OrderRecord) -> Result<()> {
+        let (record, account) = self.account(certificate).await?;
+        let url = match &order.url {
+            Some(url) => url.clone(),
+            None => {
+                let url = account
+                    .new_order(&certificate.identifiers, certificate.profile.as_deref())
+                    .await?;
+                crash_point!("issue.ca-order");
+                order.url = Some(url.clone());
+                self.store.update_order(&order).await?;
+                crash_point!("issue.url");
+                url
+            }
+        };
+        if order.state == OrderState::Ready {
+            self.authorize(certificate, &order, &account, &url).await?;
+            let csr = order.csr_der.clone().ok_or_else(|| {
+                Error::internal("finalize", format!("order {}", order.id), "it has no CSR")
+            })?;
+            // Before the CA is told, so that a crash leads to asking it, not to finalizing twice.
+            order.state = OrderState::Finalizing;
+            order.updated_at = self.clock.now();
+            self.store.update_order(&order).await?;
+            crash_point!("issue.finalizing");
+            account.finalize(&url, &csr).await?;
+            crash_point!("issue.finalized");
+        } else if account.order_status(&url).await? == OrderStatus::Ready
+            && let Some(csr) = &order.csr_der
+        {
+            // The crash came before the CA was told.
+            account.finalize(&url, csr).await?;
+        }
+        let pem = account.certificate(&url, CA_DEADLINE).await?;
+        crash_point!("issue.certificate");
+        self.keep(certificate, &order, &pem).await?;
+        self.note_ca(record, None).await
+    }
+
+    /// Proves control of every identifier that the CA still wants proven.
+    async fn authorize(
+        &self,
+        certificate: &CertificateRecord,
+        order: &OrderRecord,
+        account: &acme::Account,
+        url: &url::Url,
+    ) -> Result<()> {
+        let progress = account.authorizations(url, certificate.challenge).await?;
+        let records: Vec<_> = progress
+            .challenges
+            .iter()
+            .map(|challenge| ChallengeRecord {
+                token: challenge.token.clone(),
+                order_id: order.id,
+                identifier: challenge.identifier.clone(),
+                key_authorization: challenge.key_authorization.clone(),
+            })
+            .collect();
+        if !records.is_empty() {
+            self.store.put_challenges(&records).await?;
+            crash_point!("issue.challenges");
+            self.hub.present(&certificate.name, &progress.challenges).await?;
+            for challenge in &progress.challenges {
+                account.ready(url, challenge).await?;
+            }
+        }
+        let ready = account.wait_ready(url, CA_DEADLINE).await;
+        self.store.remove_challenges(order.id).await?;
+        let tokens: Vec<_> = records.into_iter().map(|record| record.token).collect();
+        self.hub.withdraw(&certificate.name, &tokens).await;
+        ready
+    }
+
+    /// Checks the chain before it is stored, stores it, pushes it.
+    async fn keep(
+        &self,
+        certificate: &CertificateRecord,
+        order: &OrderRecord,
+        pem: &str,
+    ) -> Result<()> {
+        let now = self.clock.now();
+        let csr = csr::parse(order.csr_der.as_deref().unwrap_or_default())?;
+        let chain = chain::Chain::parse(pem)?;
+        chain.validate(&chain::Expected {
+            identifiers: certificate.identifiers.iter().cloned().collect::<BTreeSet<_>>(),
+            spki_der: Some(csr.spki_der),
+            now,
+        })?;
+        let version = VersionRecord {
+            certificate: certificate.name.clone(),
+            version: order.version,
+            chain_pem: chain.pem()?,
+            serial: chain.serial(),
+            not_before: chain.not_before(),
+            not_after: chain.not_after(),
+            fingerprint: chain.fingerprint(),
+            key_id: order.key_id,
+            issued_at: now,
+            revoked: None,
+        };
+        let renew_at = planner::renew_at(
+            &self.policy,
+            version.not_before,
+            version.not_after,
+            planner::seed(certificate.name.as_str(), order.version),
+        );
+        self.store.record_issuance(order.id, &version, renew_at).await?;
+        crash_point!("issue.stored");
+        tracing::info!(certificate = %certificate.name, version = order.version,
+            serial = version.serial, not_after = %version.not_after, "issued");
+        self.hub.changed(&certificate.name).await
+    }
+
+    /// Opens the account that orders a certificate.
+    async fn account(
+        &self,
+        certificate: &CertificateRecord,
+    ) -> Result<(AccountRecord, acme::Account)> {
+        let subject = || format!("account {}", certificate.account);
+        let record = self.store.account(&certificate.account).await?;
+        let record = record
+            .ok_or_else(|| Error::not_found("order", subject(), "the vault has no such account"))?;
+        let url = match (&record.url, record.status) {
+            (Some(url), AccountStatus::Valid) => url.clone(),
+            _ => {
+                let why = format!("it is {}", record.status);
+                return Err(Error::conflict("order", subject(), why)
+                    .hint("register an account with `vaultctl account register`"));
+            }
+        };
+        let signer = self.account_signer(&record).await?;
+        let ca =
+            acme::Ca { directory: record.directory.clone(), root_pem: record.ca_root_pem.clone() };
+        let account = match acme::Account::open(&ca, &self.acme, Arc::new(signer), url).await {
+            Ok(account) => account,
+            Err(error) => {
+                self.note_ca(record, Some(&error)).await?;
+                return Err(error);
+            }
+        };
+        Ok((record, account))
+    }
+
+    async fn account_signer(&self, record: &AccountRecord) -> Result<crate::signing::BoundKey> {
+        let key = self.store.key(record.key_id).await?.ok_or_else(|| {
+            let subject = format!("account {}", record.name);
+            Error::internal("order", subject, "its key is not in the store")
+        })?;
+        let context = json!({ "account": record.name, "directory": record.directory });
+        Ok(self.signing.bind(RENEWAL, key, Action::SignJws, context))
+    }
+
+    /// Remembers how the CA did last, for `vaultctl status`.
+    async fn note_ca(&self, record: AccountRecord, error: Option<&Error>) -> Result<()> {
+        let record = match error {
+            None => {
+                AccountRecord { last_ok_at: Some(self.clock.now()), last_error: None, ..record }
+            }
+            Some(error) => AccountRecord { last_error: Some(error.to_string()), ..record },
+        };
+        self.store.update_account(&record).await
+    }
+
+    pub(super) async fn certificate(&self, name: &CertificateName) -> Result<CertificateRecord> {
+        let missing =
+            || Error::not_found("find", format!("certificate {name}"), "the vault has no such one");
+        self.store.certificate(name).await?.ok_or_else(missing)
+    }
+
+    /// Records a failed attempt: what is served stays; the next try comes with backoff. An order
+    /// that the CA has given up is given up here, too; one that could not be asked about stays
+    /// open and goes on.
+    pub(super) async fn record_failure(&self, name: &CertificateName, error: &Error) -> Result<()> {
+        let certificate = self.certificate(name).await?;
+        let now = self.clock.now();
+        let attempts = certificate.failed_attempts.saturating_add(1);
+        let not_after = match certificate.current_version {
+            0 => None,
+            version => self.store.version(name, version).await?.map(|v| v.not_after),
+        };
+        let seed = planner::seed(name.as_str(), u64::from(attempts));
+        let at = planner::retry_at(&self.policy, now, attempts, not_after, error.retry_after, seed);
+        tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
+        let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
+        match self.store.open_order(name).await? {
+            Some(order) if !resumable => {
+                let text = error.to_string();
+                self.store.fail_order(order.id, &text, attempts, at, now).await?;
+            }
+            _ => {
+                let failed = CertificateRecord {
+                    failed_attempts: attempts,
+                    last_error: Some(error.to_string()),
+                    renew_at: at,
+                    ..certificate
+                };
+                self.store.update_certificate(&failed).await?;
+            }
+        }
+        self.hub.changed(name).await
+    }
+}

@@ -1,0 +1,204 @@
+//! Birth, rotation and end of keys, in the order of writes that survives a crash anywhere:
+//! audit intent → HSM object (labelled with the id) → store row → audit result → answer.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use vault_proto::{error::ErrorKind, ids::KeyId};
+
+use super::Signing;
+use crate::error::{Error, Result};
+use crate::fault::crash_point;
+use crate::keystore::{Algorithm, Escrow, KeySpec, PublicKey};
+use crate::policy::{Action, Principal};
+use crate::store::{KeyPurpose, KeyRecord, KeyState};
+
+/// A key to generate.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Its name, unique within its purpose.
+    pub name: String,
+    /// What it may sign.
+    pub purpose: KeyPurpose,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// Whether it can be in a backup; `None`: wrapped where the token has a KEK.
+    pub escrow: Option<Escrow>,
+    /// The operator's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Signing {
+    /// Generates a key under a name that is not in use.
+    ///
+    /// # Errors
+    /// `Conflict` where the name is in use, `Invalid` where escrow is asked for and the token has
+    /// no KEK, and those of [`Signing::sign`].
+    pub async fn generate(&self, principal: &Principal, new: NewKey) -> Result<KeyRecord> {
+        let subject = format!("key/{}", new.name);
+        self.authorize(principal, Action::KeyGenerate, &subject).await?;
+        let previous = self.store.key_by_name(new.purpose, &new.name).await?;
+        if let Some(key) = &previous
+            && !matches!(key.state, KeyState::Destroyed | KeyState::Lost)
+        {
+            let why = format!("the name is in use ({})", key.state);
+            return Err(Error::conflict("generate", format!("key {}", new.name), why)
+                .hint("choose another name, or `vaultctl key rotate` for a new version"));
+        }
+        let version = previous.map_or(1, |key| key.version + 1);
+        self.create(principal, Action::KeyGenerate, new, version, None).await
+    }
+
+    /// Generates the next version of a key; the present one is retired in the same transaction.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` where the key is not in use, and those of [`Signing::sign`].
+    pub async fn rotate(
+        &self,
+        principal: &Principal,
+        purpose: KeyPurpose,
+        name: &str,
+    ) -> Result<KeyRecord> {
+        self.authorize(principal, Action::KeyRotate, &format!("key/{name}")).await?;
+        let key = self.named("rotate", purpose, name).await?;
+        if key.state != KeyState::Active {
+            let why = format!("it is {}", key.state);
+            return Err(Error::conflict("rotate", format!("key {name}"), why));
+        }
+        let new = NewKey {
+            name: key.name,
+            purpose,
+            algorithm: key.algorithm,
+            escrow: Some(key.escrow),
+            labels: key.labels,
+        };
+        self.create(principal, Action::KeyRotate, new, key.version + 1, Some(key.id)).await
+    }
+
+    /// Destroys every version of a key in the HSM; the rows stay as evidence.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of [`Signing::sign`].
+    pub async fn destroy(
+        &self,
+        principal: &Principal,
+        purpose: KeyPurpose,
+        name: &str,
+    ) -> Result<KeyRecord> {
+        self.authorize(principal, Action::KeyDestroy, &format!("key/{name}")).await?;
+        let newest = self.named("destroy", purpose, name).await?;
+        for key in self.store.key_versions(purpose, name).await? {
+            if key.state != KeyState::Destroyed {
+                self.destroy_version(principal, &key).await?;
+            }
+        }
+        Ok(KeyRecord { state: KeyState::Destroyed, ..newest })
+    }
+
+    async fn destroy_version(&self, principal: &Principal, key: &KeyRecord) -> Result<()> {
+        let detail = json!({ "name": key.name, "version": key.version });
+        let subject = format!("key/{}", key.id);
+        let operation = self.intent(principal, Action::KeyDestroy, &subject, detail).await?;
+        crash_point!("destroy.intent");
+        let done = match self.keystore.destroy(key.id).await {
+            Ok(_) => {
+                crash_point!("destroy.hsm");
+                self.store.set_key_state(key.id, KeyState::Destroyed).await
+            }
+            Err(error) => Err(error),
+        };
+        crash_point!("destroy.store");
+        self.conclude(operation, &done, json!({})).await?;
+        done
+    }
+
+    async fn named(&self, what: &str, purpose: KeyPurpose, name: &str) -> Result<KeyRecord> {
+        let missing = || {
+            Error::not_found(what, format!("key {name}"), "the vault has no such key")
+                .hint("`vaultctl key list` shows what there is")
+        };
+        let key = self.store.key_by_name(purpose, name).await?;
+        key.filter(|key| key.state != KeyState::Destroyed).ok_or_else(missing)
+    }
+
+    async fn create(
+        &self,
+        principal: &Principal,
+        action: Action,
+        new: NewKey,
+        version: u32,
+        retire: Option<KeyId>,
+    ) -> Result<KeyRecord> {
+        let escrow = self.decide_escrow(&new).await?;
+        let id = KeyId::random();
+        let detail = json!({
+            "name": new.name, "version": version, "purpose": new.purpose,
+            "algorithm": new.algorithm, "escrow": escrow,
+        });
+        let operation = self.intent(principal, action, &format!("key/{id}"), detail).await?;
+        crash_point!("generate.intent");
+        let label = format!("{}/{}/{version}", new.purpose, new.name);
+        let spec = KeySpec { id, label, algorithm: new.algorithm, escrow };
+        let made = match self.keystore.generate(&spec).await {
+            Ok(public) => {
+                crash_point!("generate.hsm");
+                self.keep(id, new, version, escrow, public, retire).await
+            }
+            Err(error) => Err(error),
+        };
+        crash_point!("generate.store");
+        self.conclude(operation, &made, json!({})).await?;
+        crash_point!("generate.result");
+        made
+    }
+
+    /// Writes the row of a key that the HSM has made; where the row is refused, the HSM object
+    /// goes again. Where it is not known whether it was written, start-up decides.
+    async fn keep(
+        &self,
+        id: KeyId,
+        new: NewKey,
+        version: u32,
+        escrow: Escrow,
+        public: PublicKey,
+        retire: Option<KeyId>,
+    ) -> Result<KeyRecord> {
+        let record = KeyRecord {
+            id,
+            name: new.name,
+            version,
+            purpose: new.purpose,
+            algorithm: new.algorithm,
+            escrow,
+            state: KeyState::Active,
+            spki_der: public.spki_der,
+            labels: new.labels,
+            created_at: self.clock.now(),
+        };
+        match self.store.insert_key(&record, retire).await {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                if error.kind != ErrorKind::Unavailable {
+                    self.keystore.destroy(id).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A key is never escrowed under a KEK that nobody can rebuild: without a KEK there is none.
+    async fn decide_escrow(&self, new: &NewKey) -> Result<Escrow> {
+        let kek = self.keystore.kek().await?;
+        match (new.escrow, kek) {
+            (Some(Escrow::Wrapped), None) => Err(Error::invalid(
+                "generate",
+                format!("key {}", new.name),
+                "escrow is asked for and this vault has no KEK",
+            )
+            .hint("use --escrow none, or initialise a vault with custodians")),
+            (Some(escrow), _) => Ok(escrow),
+            (None, Some(_)) => Ok(Escrow::Wrapped),
+            (None, None) => Ok(Escrow::None),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The spine: every private-key operation goes authorize → audit intent → HSM → audit result.
+//!
+//! [`Signing`] alone holds the key store. Whoever can sign with a key says what it signs, and a
+//! key signs only what its purpose allows. Where the audit log cannot be written, the HSM is not
+//! asked.
+
+mod bound;
+mod lifecycle;
+mod reconcile;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use vault_proto::ids::KeyId;
+
+pub use bound::BoundKey;
+pub use lifecycle::NewKey;
+pub use reconcile::Finding;
+
+use crate::audit::{AuditLog, Entry, Operation, Outcome};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::fault::crash_point;
+use crate::keystore::{KekInfo, KeyStore, Mechanism, Signature, TokenInfo};
+use crate::policy::{Action, Authorizer, Principal};
+use crate::store::{KeyPurpose, KeyRecord, KeyState, Store};
+
+/// Every private-key operation of the vault. Cheap to clone.
+#[derive(Clone)]
+pub struct Signing {
+    keystore: Arc<dyn KeyStore>,
+    store: Arc<dyn Store>,
+    audit: AuditLog,
+    authorizer: Arc<dyn Authorizer>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Signing {
+    /// The spine over these parts; from here on nothing else holds the key store.
+    pub fn new(
+        keystore: Arc<dyn KeyStore>,
+        store: Arc<dyn Store>,
+        audit: AuditLog,
+        authorizer: Arc<dyn Authorizer>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { keystore, store, audit, authorizer, clock }
+    }
+
+    /// The token as it presents itself now.
+    ///
+    /// # Errors
+    /// `Unavailable` where it does not answer.
+    pub async fn token_info(&self) -> Result<TokenInfo> {
+        self.keystore.token_info().await
+    }
+
+    /// The trusted KEK, where the token has one.
+    ///
+    /// # Errors
+    /// `Unavailable` where the token does not answer.
+    pub async fn kek(&self) -> Result<Option<KekInfo>> {
+        self.keystore.kek().await
+    }
+
+    /// Signs `message` with the key `id` as the typed operation `action`.
+    ///
+    /// `context` says more for the audit log, for example the URL of a JWS.
+    ///
+    /// # Errors
+    /// `Denied` where the principal may not, `Invalid` where the key's purpose or algorithm does
+    /// not fit, `Conflict` where the key is not in use, `Unavailable` where the audit log or the
+    /// HSM is.
+    pub async fn sign(
+        &self,
+        principal: &Principal,
+        id: KeyId,
+        action: Action,
+        mechanism: Mechanism,
+        message: Bytes,
+        context: Value,
+    ) -> Result<Signature> {
+        let key = self.key(id).await?;
+        self.sign_with(principal, &key, action, mechanism, message, context).await
+    }
+
+    async fn sign_with(
+        &self,
+        principal: &Principal,
+        key: &KeyRecord,
+        action: Action,
+        mechanism: Mechanism,
+        message: Bytes,
+        context: Value,
+    ) -> Result<Signature> {
+        let subject = format!("key/{}", key.id);
+        self.authorize(principal, action, &subject).await?;
+        check_use(key, action, mechanism)?;
+        let detail = json!({
+            "name": key.name,
+            "mechanism": mechanism,
+            "message_sha256": hex::encode(Sha256::digest(&message)),
+            "context": context,
+        });
+        let operation = self.intent(principal, action, &subject, detail).await?;
+        crash_point!("sign.intent");
+        let signed = self.keystore.sign(key.id, mechanism, message).await;
+        crash_point!("sign.hsm");
+        self.conclude(operation, &signed, json!({})).await?;
+        signed
+    }
+
+    async fn key(&self, id: KeyId) -> Result<KeyRecord> {
+        let missing = || Error::not_found("use", format!("key {id}"), "the vault has no such key");
+        self.store.key(id).await?.ok_or_else(missing)
+    }
+
+    /// Asks the policy and keeps a record of each refusal of a known caller.
+    async fn authorize(&self, who: &Principal, action: Action, subject: &str) -> Result<()> {
+        let Err(error) = self.authorizer.authorize(who, action, subject) else { return Ok(()) };
+        if *who != Principal::Anonymous {
+            let detail = json!({ "denied": error.why });
+            self.audit.event(entry(who, action, subject, detail)).await?;
+        }
+        Err(error)
+    }
+
+    async fn intent(
+        &self,
+        who: &Principal,
+        action: Action,
+        subject: &str,
+        detail: Value,
+    ) -> Result<Operation> {
+        self.audit.intent(entry(who, action, subject, detail)).await
+    }
+
+    /// Writes the result. Without it nothing is handed out: an operation that is not accounted
+    /// for did not happen as far as the caller is concerned.
+    async fn conclude<T>(
+        &self,
+        operation: Operation,
+        outcome: &Result<T>,
+        detail: Value,
+    ) -> Result<()> {
+        match outcome {
+            Ok(_) => self.audit.finish(operation, Outcome::Ok, detail).await,
+            Err(error) => {
+                let detail = json!({ "error": error.to_string() });
+                self.audit.finish(operation, Outcome::Failed, detail).await
+            }
+        }
+    }
+}
+
+fn entry(who: &Principal, action: Action, subject: &str, detail: Value) -> Entry {
+    Entry {
+        principal: who.to_string(),
+        action: action.as_str().to_owned(),
+        resource: subject.to_owned(),
+        detail,
+    }
+}
+
+/// A key signs what its purpose allows, and only while it is in use.
+fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()> {
+    let subject = || format!("key {}", key.name);
+    let allowed = match key.purpose {
+        KeyPurpose::General => matches!(action, Action::SignMessage | Action::SignCsr),
+        KeyPurpose::AcmeAccount => action == Action::SignJws,
+        KeyPurpose::Certificate => action == Action::SignCsr,
+        KeyPurpose::InternalCa => action == Action::SignCertificate,
+    };
+    if !allowed {
+        let why = format!("a key for {} does not sign this", key.purpose);
+        return Err(Error::denied(action.as_str(), subject(), why)
+            .hint("use a key that was generated with `vaultctl key generate`"));
+    }
+    if key.state != KeyState::Active {
+        return Err(Error::conflict(action.as_str(), subject(), format!("it is {}", key.state))
+            .hint("`vaultctl key list` shows the keys in use"));
+    }
+    if !mechanism.fits(key.algorithm) {
+        let why = format!("{mechanism} does not fit an {} key", key.algorithm);
+        return Err(Error::invalid(action.as_str(), subject(), why)
+            .hint(format!("use {}", key.algorithm.default_mechanism())));
+    }
+    Ok(())
+}

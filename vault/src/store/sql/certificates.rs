@@ -1,0 +1,371 @@
+//! Certificates and their versions; orders and deployments are in files of their own.
+
+use async_trait::async_trait;
+use sqlx::{Any, any::AnyArguments, query::Query};
+use time::OffsetDateTime;
+use vault_proto::ids::{AgentName, CertificateName, OrderId};
+
+use super::{
+    SqlStore, deployments, fail, one,
+    row::{Columns, all, int, json, maybe, micros},
+};
+use crate::error::{Error, Result};
+use crate::store::{
+    CertificateRecord, CertificateStatus, Certificates, ChallengeRecord, DeploymentRecord,
+    DeploymentStatus, Identifier, OrderRecord, OrderState, VersionRecord,
+};
+
+fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
+    let identifiers: Vec<String> = row.json("identifiers")?;
+    let identifiers: Result<Vec<Identifier>> =
+        identifiers.iter().map(|text| text.parse()).collect();
+    Ok(CertificateRecord {
+        name: row.parsed("name")?,
+        account: row.parsed("account")?,
+        identifiers: identifiers?,
+        challenge: row.parsed("challenge")?,
+        custody: row.parsed("custody")?,
+        algorithm: row.parsed("algorithm")?,
+        profile: row.opt_text("profile")?,
+        must_staple: row.int::<i64>("must_staple")? != 0,
+        status: row.parsed("status")?,
+        current_version: row.int("current_version")?,
+        key_id: row.opt_parsed("key_id")?,
+        renew_at: row.time("renew_at")?,
+        failed_attempts: row.int("failed_attempts")?,
+        last_error: row.opt_text("last_error")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+fn read_version(row: &Columns<'_>) -> Result<VersionRecord> {
+    Ok(VersionRecord {
+        certificate: row.parsed("certificate")?,
+        version: row.int("version")?,
+        chain_pem: row.text("chain_pem")?,
+        serial: row.text("serial")?,
+        not_before: row.time("not_before")?,
+        not_after: row.time("not_after")?,
+        fingerprint: row.text("fingerprint")?,
+        key_id: row.opt_parsed("key_id")?,
+        issued_at: row.time("issued_at")?,
+        revoked: row.opt_text("revoked")?,
+    })
+}
+
+/// Binds every column in the order of the table.
+fn bind(
+    query: &'static str,
+    certificate: &CertificateRecord,
+) -> Result<Query<'static, Any, AnyArguments>> {
+    let identifiers: Vec<_> = certificate.identifiers.iter().map(ToString::to_string).collect();
+    Ok(sqlx::query(query)
+        .bind(certificate.name.to_string())
+        .bind(certificate.account.to_string())
+        .bind(json(&identifiers)?)
+        .bind(certificate.challenge.as_str())
+        .bind(certificate.custody.as_str())
+        .bind(certificate.algorithm.as_str())
+        .bind(certificate.profile.clone())
+        .bind(i64::from(certificate.must_staple))
+        .bind(certificate.status.as_str())
+        .bind(int(certificate.current_version))
+        .bind(certificate.key_id.map(|id| id.to_string()))
+        .bind(micros(certificate.renew_at))
+        .bind(i64::from(certificate.failed_attempts))
+        .bind(certificate.last_error.clone())
+        .bind(micros(certificate.created_at)))
+}
+
+impl SqlStore {
+    async fn forget(&self, name: &CertificateName) -> Result<()> {
+        let subject = format!("certificate {name}");
+        let failed = |e| fail("delete", &subject, e);
+        let mut tx = self.begin().await?;
+        let deployed: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM deployments WHERE certificate = $1")
+                .bind(name.to_string())
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(failed)?;
+        if deployed > 0 {
+            return Err(Error::conflict("delete", &subject, "it is deployed")
+                .hint("end its deployments first with `vaultctl cert undeploy`"));
+        }
+        for query in [
+            "DELETE FROM challenges WHERE order_id IN
+                 (SELECT id FROM orders WHERE certificate = $1)",
+            "DELETE FROM orders WHERE certificate = $1",
+            "DELETE FROM certificate_versions WHERE certificate = $1",
+        ] {
+            sqlx::query(query).bind(name.to_string()).execute(&mut *tx).await.map_err(failed)?;
+        }
+        let done = sqlx::query("DELETE FROM certificates WHERE name = $1")
+            .bind(name.to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        one("delete", &subject, done.rows_affected())?;
+        tx.commit().await.map_err(failed)
+    }
+
+    async fn add_version(
+        &self,
+        order: OrderId,
+        version: &VersionRecord,
+        renew_at: OffsetDateTime,
+    ) -> Result<()> {
+        let subject = format!("version {} of certificate {}", version.version, version.certificate);
+        let failed = |e| fail("record", &subject, e);
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO certificate_versions (certificate, version, chain_pem, serial, not_before,
+             not_after, fingerprint, key_id, issued_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(version.certificate.to_string())
+        .bind(int(version.version))
+        .bind(version.chain_pem.clone())
+        .bind(version.serial.clone())
+        .bind(micros(version.not_before))
+        .bind(micros(version.not_after))
+        .bind(version.fingerprint.clone())
+        .bind(version.key_id.map(|id| id.to_string()))
+        .bind(micros(version.issued_at))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        let done = sqlx::query(
+            "UPDATE certificates SET current_version = $2, status = $3, key_id = $4, renew_at = $5,
+             failed_attempts = 0, last_error = NULL WHERE name = $1",
+        )
+        .bind(version.certificate.to_string())
+        .bind(int(version.version))
+        .bind(CertificateStatus::Issued.as_str())
+        .bind(version.key_id.map(|id| id.to_string()))
+        .bind(micros(renew_at))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        one("record", &subject, done.rows_affected())?;
+        super::orders::end(&mut tx, order, OrderState::Issued, None, version.issued_at).await?;
+        tx.commit().await.map_err(failed)
+    }
+
+    async fn mark_revoked(&self, name: &CertificateName, version: u64, reason: &str) -> Result<()> {
+        let subject = format!("version {version} of certificate {name}");
+        let failed = |e| fail("revoke", &subject, e);
+        let mut tx = self.begin().await?;
+        let done = sqlx::query(
+            "UPDATE certificate_versions SET revoked = $3 WHERE certificate = $1 AND version = $2",
+        )
+        .bind(name.to_string())
+        .bind(int(version))
+        .bind(reason.to_owned())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        one("revoke", &subject, done.rows_affected())?;
+        sqlx::query("UPDATE certificates SET status = $3 WHERE name = $1 AND current_version = $2")
+            .bind(name.to_string())
+            .bind(int(version))
+            .bind(CertificateStatus::Revoked.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        tx.commit().await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Certificates for SqlStore {
+    async fn insert_certificate(
+        &self,
+        certificate: &CertificateRecord,
+        deploy_to: &[AgentName],
+    ) -> Result<()> {
+        let subject = format!("certificate {}", certificate.name);
+        let failed = |e| fail("add", &subject, e);
+        let query = "INSERT INTO certificates (name, account, identifiers, challenge, custody,
+             algorithm, profile, must_staple, status, current_version, key_id, renew_at,
+             failed_attempts, last_error, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+        let mut tx = self.begin().await?;
+        bind(query, certificate)?.execute(&mut *tx).await.map_err(failed)?;
+        for agent in deploy_to {
+            sqlx::query(deployments::INSERT)
+                .bind(certificate.name.to_string())
+                .bind(agent.to_string())
+                .bind(DeploymentStatus::Pending.as_str())
+                .bind(micros(certificate.created_at))
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
+        }
+        tx.commit().await.map_err(failed)
+    }
+
+    async fn update_certificate(&self, certificate: &CertificateRecord) -> Result<()> {
+        let query = "UPDATE certificates SET account = $2, identifiers = $3, challenge = $4,
+             custody = $5, algorithm = $6, profile = $7, must_staple = $8, status = $9,
+             current_version = $10, key_id = $11, renew_at = $12, failed_attempts = $13,
+             last_error = $14, created_at = $15 WHERE name = $1";
+        let subject = format!("certificate {}", certificate.name);
+        let done = bind(query, certificate)?.execute(&self.pool).await;
+        one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
+    }
+
+    async fn delete_certificate(&self, name: &CertificateName) -> Result<()> {
+        self.forget(name).await
+    }
+
+    async fn certificate(&self, name: &CertificateName) -> Result<Option<CertificateRecord>> {
+        let row = sqlx::query("SELECT * FROM certificates WHERE name = $1")
+            .bind(name.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| fail("read", "a certificate", e))?;
+        maybe(row, read)
+    }
+
+    async fn certificates(&self) -> Result<Vec<CertificateRecord>> {
+        let rows = sqlx::query("SELECT * FROM certificates ORDER BY name")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| fail("read", "certificates", e))?;
+        all(&rows, read)
+    }
+
+    async fn due_certificates(
+        &self,
+        now: OffsetDateTime,
+        limit: u32,
+    ) -> Result<Vec<CertificateRecord>> {
+        let query = "SELECT * FROM certificates WHERE renew_at <= $1 ORDER BY renew_at LIMIT $2";
+        let rows = sqlx::query(query)
+            .bind(micros(now))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| fail("read", "due certificates", e))?;
+        all(&rows, read)
+    }
+
+    async fn record_issuance(
+        &self,
+        order: OrderId,
+        version: &VersionRecord,
+        renew_at: OffsetDateTime,
+    ) -> Result<()> {
+        self.add_version(order, version, renew_at).await
+    }
+
+    async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>> {
+        let query = "SELECT * FROM certificate_versions WHERE certificate = $1 AND version = $2";
+        let row = sqlx::query(query)
+            .bind(name.to_string())
+            .bind(int(version))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| fail("read", "a certificate's version", e))?;
+        maybe(row, read_version)
+    }
+
+    async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>> {
+        let query =
+            "SELECT * FROM certificate_versions WHERE certificate = $1 ORDER BY version DESC";
+        let rows = sqlx::query(query)
+            .bind(name.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| fail("read", "a certificate's versions", e))?;
+        all(&rows, read_version)
+    }
+
+    async fn revoke_version(
+        &self,
+        name: &CertificateName,
+        version: u64,
+        reason: &str,
+    ) -> Result<()> {
+        self.mark_revoked(name, version, reason).await
+    }
+
+    async fn insert_order(&self, order: &OrderRecord) -> Result<()> {
+        self.add_order(order).await
+    }
+
+    async fn update_order(&self, order: &OrderRecord) -> Result<()> {
+        self.write_order(order).await
+    }
+
+    async fn fail_order(
+        &self,
+        order: OrderId,
+        error: &str,
+        failed_attempts: u32,
+        renew_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        self.give_up(order, error, failed_attempts, renew_at, now).await
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<OrderRecord>> {
+        let orders = "SELECT * FROM orders WHERE id = $1";
+        Ok(self.orders_by(orders, Some(id.to_string())).await?.into_iter().next())
+    }
+
+    async fn open_order(&self, name: &CertificateName) -> Result<Option<OrderRecord>> {
+        let orders = "SELECT * FROM orders WHERE certificate = $1
+             AND state <> 'issued' AND state <> 'failed'";
+        Ok(self.orders_by(orders, Some(name.to_string())).await?.into_iter().next())
+    }
+
+    async fn open_orders(&self) -> Result<Vec<OrderRecord>> {
+        let orders = "SELECT * FROM orders WHERE state <> 'issued' AND state <> 'failed'
+             ORDER BY created_at";
+        self.orders_by(orders, None).await
+    }
+
+    async fn put_challenges(&self, challenges: &[ChallengeRecord]) -> Result<()> {
+        self.write_challenges(challenges).await
+    }
+
+    async fn remove_challenges(&self, order: OrderId) -> Result<()> {
+        self.delete_challenges(order).await
+    }
+
+    async fn challenges_on(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>> {
+        self.challenges_for(agent).await
+    }
+
+    async fn insert_deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        self.add_deployment(certificate, agent, now).await
+    }
+
+    async fn update_deployment(&self, deployment: &DeploymentRecord) -> Result<()> {
+        self.write_deployment(deployment).await
+    }
+
+    async fn remove_deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<()> {
+        self.delete_deployment(certificate, agent).await
+    }
+
+    async fn deployments_of(&self, certificate: &CertificateName) -> Result<Vec<DeploymentRecord>> {
+        let query = "SELECT * FROM deployments WHERE certificate = $1 ORDER BY agent";
+        self.deployments_by(query, certificate.to_string()).await
+    }
+
+    async fn deployments_on(&self, agent: &AgentName) -> Result<Vec<DeploymentRecord>> {
+        let query = "SELECT * FROM deployments WHERE agent = $1 ORDER BY certificate";
+        self.deployments_by(query, agent.to_string()).await
+    }
+}

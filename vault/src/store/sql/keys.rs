@@ -1,0 +1,104 @@
+//! Keys' rows.
+
+use async_trait::async_trait;
+use vault_proto::ids::KeyId;
+
+use super::{
+    SqlStore, fail, one,
+    row::{Columns, all, json, maybe, micros},
+};
+use crate::error::Result;
+use crate::store::{KeyPurpose, KeyRecord, KeyState, Keys};
+
+fn read(row: &Columns<'_>) -> Result<KeyRecord> {
+    Ok(KeyRecord {
+        id: row.parsed("id")?,
+        name: row.text("name")?,
+        version: row.int("version")?,
+        purpose: row.parsed("purpose")?,
+        algorithm: row.parsed("algorithm")?,
+        escrow: row.parsed("escrow")?,
+        state: row.parsed("state")?,
+        spki_der: row.blob("spki")?,
+        labels: row.json("labels")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+#[async_trait]
+impl Keys for SqlStore {
+    async fn insert_key(&self, key: &KeyRecord, retire: Option<KeyId>) -> Result<()> {
+        let subject = format!("key {}", key.name);
+        let mut tx = self.begin().await?;
+        if let Some(old) = retire {
+            let done = sqlx::query("UPDATE keys SET state = $1 WHERE id = $2 AND state = $3")
+                .bind(KeyState::Retired.as_str())
+                .bind(old.to_string())
+                .bind(KeyState::Active.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| fail("retire", &subject, e))?;
+            one("retire", &subject, done.rows_affected())?;
+        }
+        sqlx::query(
+            "INSERT INTO keys (id, name, version, purpose, algorithm, escrow, state, spki, labels,
+             created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(key.id.to_string())
+        .bind(key.name.clone())
+        .bind(i64::from(key.version))
+        .bind(key.purpose.as_str())
+        .bind(key.algorithm.as_str())
+        .bind(key.escrow.as_str())
+        .bind(key.state.as_str())
+        .bind(key.spki_der.clone())
+        .bind(json(&key.labels)?)
+        .bind(micros(key.created_at))
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fail("add", &subject, e))?;
+        tx.commit().await.map_err(|e| fail("add", &subject, e))
+    }
+
+    async fn key(&self, id: KeyId) -> Result<Option<KeyRecord>> {
+        let row = sqlx::query("SELECT * FROM keys WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| fail("read", "a key", e))?;
+        maybe(row, read)
+    }
+
+    async fn key_by_name(&self, purpose: KeyPurpose, name: &str) -> Result<Option<KeyRecord>> {
+        Ok(self.key_versions(purpose, name).await?.into_iter().next())
+    }
+
+    async fn key_versions(&self, purpose: KeyPurpose, name: &str) -> Result<Vec<KeyRecord>> {
+        let query = "SELECT * FROM keys WHERE purpose = $1 AND name = $2 ORDER BY version DESC";
+        let rows = sqlx::query(query)
+            .bind(purpose.as_str())
+            .bind(name.to_owned())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| fail("read", "keys", e))?;
+        all(&rows, read)
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyRecord>> {
+        let rows = sqlx::query("SELECT * FROM keys ORDER BY purpose, name, version")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| fail("read", "keys", e))?;
+        all(&rows, read)
+    }
+
+    async fn set_key_state(&self, id: KeyId, state: KeyState) -> Result<()> {
+        let done = sqlx::query("UPDATE keys SET state = $1 WHERE id = $2")
+            .bind(state.as_str())
+            .bind(id.to_string())
+            .execute(&self.pool)
+            .await
+            .map_err(|e| fail("change", "a key", e))?;
+        one("change", &format!("key {id}"), done.rows_affected())
+    }
+}

@@ -1,0 +1,189 @@
+//! Orders and their challenges. Helpers of the `Certificates` trait in `certificates.rs`.
+
+use sqlx::{Any, Transaction};
+use time::OffsetDateTime;
+use vault_proto::ids::{AgentName, OrderId};
+
+use super::{
+    SqlStore, fail, one,
+    row::{Columns, all, int, micros},
+};
+use crate::error::Result;
+use crate::store::{ChallengeRecord, OrderRecord, OrderState};
+
+fn read(row: &Columns<'_>) -> Result<OrderRecord> {
+    Ok(OrderRecord {
+        id: row.parsed("id")?,
+        certificate: row.parsed("certificate")?,
+        version: row.int("version")?,
+        account: row.parsed("account")?,
+        state: row.parsed("state")?,
+        url: row.opt_parsed("url")?,
+        csr_der: row.opt_blob("csr")?,
+        key_id: row.opt_parsed("key_id")?,
+        error: row.opt_text("error")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+    })
+}
+
+fn read_challenge(row: &Columns<'_>) -> Result<ChallengeRecord> {
+    Ok(ChallengeRecord {
+        token: row.text("token")?,
+        order_id: row.parsed("order_id")?,
+        identifier: row.parsed("identifier")?,
+        key_authorization: row.text("key_authorization")?,
+    })
+}
+
+/// Ends an order and removes its challenges, inside a transaction.
+pub(super) async fn end(
+    tx: &mut Transaction<'static, Any>,
+    order: OrderId,
+    state: OrderState,
+    error: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let subject = format!("order {order}");
+    let failed = |e| fail("end", &subject, e);
+    sqlx::query("DELETE FROM challenges WHERE order_id = $1")
+        .bind(order.to_string())
+        .execute(&mut **tx)
+        .await
+        .map_err(failed)?;
+    let done =
+        sqlx::query("UPDATE orders SET state = $2, error = $3, updated_at = $4 WHERE id = $1")
+            .bind(order.to_string())
+            .bind(state.as_str())
+            .bind(error.map(str::to_owned))
+            .bind(micros(now))
+            .execute(&mut **tx)
+            .await
+            .map_err(failed)?;
+    one("end", &subject, done.rows_affected())
+}
+
+impl SqlStore {
+    pub(super) async fn add_order(&self, order: &OrderRecord) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO orders (id, certificate, version, account, state, url, csr, key_id, error,
+             created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(order.id.to_string())
+        .bind(order.certificate.to_string())
+        .bind(int(order.version))
+        .bind(order.account.to_string())
+        .bind(order.state.as_str())
+        .bind(order.url.as_ref().map(ToString::to_string))
+        .bind(order.csr_der.clone())
+        .bind(order.key_id.map(|id| id.to_string()))
+        .bind(order.error.clone())
+        .bind(micros(order.created_at))
+        .bind(micros(order.updated_at))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(|e| fail("begin", &format!("an order of certificate {}", order.certificate), e))
+    }
+
+    pub(super) async fn write_order(&self, order: &OrderRecord) -> Result<()> {
+        let subject = format!("order {}", order.id);
+        let done = sqlx::query(
+            "UPDATE orders SET state = $2, url = $3, csr = $4, key_id = $5, error = $6,
+             updated_at = $7 WHERE id = $1",
+        )
+        .bind(order.id.to_string())
+        .bind(order.state.as_str())
+        .bind(order.url.as_ref().map(ToString::to_string))
+        .bind(order.csr_der.clone())
+        .bind(order.key_id.map(|id| id.to_string()))
+        .bind(order.error.clone())
+        .bind(micros(order.updated_at))
+        .execute(&self.pool)
+        .await
+        .map_err(|e| fail("change", &subject, e))?;
+        one("change", &subject, done.rows_affected())
+    }
+
+    pub(super) async fn give_up(
+        &self,
+        order: OrderId,
+        error: &str,
+        failed_attempts: u32,
+        renew_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        let mut tx = self.begin().await?;
+        end(&mut tx, order, OrderState::Failed, Some(error), now).await?;
+        sqlx::query(
+            "UPDATE certificates SET failed_attempts = $2, last_error = $3, renew_at = $4
+             WHERE name = (SELECT certificate FROM orders WHERE id = $1)",
+        )
+        .bind(order.to_string())
+        .bind(i64::from(failed_attempts))
+        .bind(error.to_owned())
+        .bind(micros(renew_at))
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fail("give up", &format!("order {order}"), e))?;
+        tx.commit().await.map_err(|e| fail("give up", &format!("order {order}"), e))
+    }
+
+    pub(super) async fn orders_by(
+        &self,
+        query: &'static str,
+        argument: Option<String>,
+    ) -> Result<Vec<OrderRecord>> {
+        let mut query = sqlx::query(query);
+        if let Some(argument) = argument {
+            query = query.bind(argument);
+        }
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| fail("read", "orders", e))?;
+        all(&rows, read)
+    }
+
+    pub(super) async fn write_challenges(&self, challenges: &[ChallengeRecord]) -> Result<()> {
+        let failed = |e| fail("add", "challenges", e);
+        let mut tx = self.begin().await?;
+        for challenge in challenges {
+            sqlx::query(
+                "INSERT INTO challenges (token, order_id, identifier, key_authorization)
+                 VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (token) DO UPDATE SET order_id = excluded.order_id,
+                 identifier = excluded.identifier,
+                 key_authorization = excluded.key_authorization",
+            )
+            .bind(challenge.token.clone())
+            .bind(challenge.order_id.to_string())
+            .bind(challenge.identifier.to_string())
+            .bind(challenge.key_authorization.clone())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        }
+        tx.commit().await.map_err(failed)
+    }
+
+    pub(super) async fn delete_challenges(&self, order: OrderId) -> Result<()> {
+        sqlx::query("DELETE FROM challenges WHERE order_id = $1")
+            .bind(order.to_string())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(|e| fail("remove", "challenges", e))
+    }
+
+    pub(super) async fn challenges_for(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>> {
+        let rows = sqlx::query(
+            "SELECT c.token, c.order_id, c.identifier, c.key_authorization FROM challenges c
+             JOIN orders o ON o.id = c.order_id
+             JOIN deployments d ON d.certificate = o.certificate
+             WHERE d.agent = $1 AND o.state <> 'issued' AND o.state <> 'failed' ORDER BY c.token",
+        )
+        .bind(agent.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| fail("read", "challenges", e))?;
+        all(&rows, read_challenge)
+    }
+}
