@@ -25,6 +25,21 @@ impl ErrorKind {
         }
     }
 
+    /// The exit code of a program that ends with this kind, as `vaultctl`'s contract has them:
+    /// 1 failed, 2 bad input, 3 not found, 4 denied, 5 waiting for approval, 6 try again,
+    /// 7 verification failed.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Unspecified | Self::Internal | Self::Conflict => 1,
+            Self::Invalid => 2,
+            Self::NotFound => 3,
+            Self::Unauthenticated | Self::Denied => 4,
+            Self::PendingApproval => 5,
+            Self::Unavailable | Self::Exhausted => 6,
+            Self::Verification => 7,
+        }
+    }
+
     /// The kind that a bare gRPC code stands for, where the peer sent no detail.
     fn from_code(code: Code) -> Self {
         match code {

@@ -1,7 +1,8 @@
 //! The rooms of `vaultd`. `ARCHITECTURE.md` says which way data goes through them.
 
+pub mod accounts;
 pub mod acme;
-// API
+pub mod api;
 pub mod audit;
 pub mod backup;
 pub mod clock;
@@ -14,6 +15,7 @@ mod named;
 pub mod policy;
 pub mod push;
 pub mod renewal;
+pub mod settings;
 pub mod signing;
 pub mod store;
 pub mod x509;

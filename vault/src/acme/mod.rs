@@ -5,6 +5,7 @@
 //! and whatever is not a JWS is not sent.
 
 mod account;
+mod directory;
 pub mod jws;
 mod order;
 mod presenter;
@@ -13,6 +14,7 @@ mod resign;
 mod transport;
 
 pub use account::{Account, Ca, Eab, Registered};
+pub use directory::Directory;
 pub use order::{OrderProgress, OrderStatus};
 pub use presenter::{Challenge, ChallengePresenter};
 pub use transport::Options;

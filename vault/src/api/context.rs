@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use vault_proto::v1;
 
-use crate::acme;
+use crate::accounts::Accounts;
 use crate::audit::{AuditLog, Entry, Outcome};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -36,8 +36,8 @@ pub struct Rooms {
     pub issuer: Issuer,
     /// Wakes the runner: something is due.
     pub wake: Arc<Notify>,
-    /// How CAs are spoken to.
-    pub acme: acme::Options,
+    /// ACME accounts.
+    pub accounts: Accounts,
     /// What start-up found.
     pub findings: Vec<Finding>,
 }

@@ -56,6 +56,14 @@ pub(super) fn escrow(wire: v1::Escrow) -> Option<Escrow> {
     }
 }
 
+/// Custody off the wire; `Vault` where it is not set.
+pub(super) fn custody(wire: v1::Custody) -> Custody {
+    match wire {
+        v1::Custody::Agent => Custody::Agent,
+        v1::Custody::Vault | v1::Custody::Unspecified => Custody::Vault,
+    }
+}
+
 /// Custody on the wire.
 pub(super) fn wire_custody(custody: Custody) -> v1::Custody {
     match custody {

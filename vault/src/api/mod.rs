@@ -16,4 +16,5 @@ mod system;
 
 pub use context::{Context, Initializer, Rooms};
 pub use principal::PeerInfo;
-pub use server::{AdminSocket, ServerIdentity, TlsListener, router};
+pub use server::{AdminSocket, Connection, ServerIdentity, TlsListener, router};
+pub use system::identity;

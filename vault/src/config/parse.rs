@@ -104,6 +104,7 @@ impl Reader<'_> {
         };
         let span = value.span();
         let mut value = value.get_ref().clone();
+        let mut removed: Vec<String> = Vec::new();
         loop {
             let spanned = Spanned::new(span.clone(), value.clone());
             let error = match T::deserialize(toml::de::ValueDeserializer::from(spanned)) {
@@ -112,12 +113,12 @@ impl Reader<'_> {
             };
             let what = format!("[{name}] {}", error.message());
             let found = fault(self.text, error.span(), &what);
-            if !self.faults.contains(&found) {
+            // A field that was taken out is not missing besides.
+            let taken = |field: &String| what.ends_with(&format!("missing field `{field}`"));
+            if !self.faults.contains(&found) && !removed.iter().any(taken) {
                 self.faults.push(found);
             }
-            if !remove_at(&mut value, error.span()) {
-                return None;
-            }
+            removed.push(remove_at(&mut value, error.span())?);
         }
     }
 
@@ -164,19 +165,13 @@ impl Reader<'_> {
     }
 }
 
-/// Removes the field whose key or value an error points at.
-fn remove_at(value: &mut DeValue<'_>, span: Option<std::ops::Range<usize>>) -> bool {
-    let (DeValue::Table(fields), Some(span)) = (value, span) else { return false };
-    let before = fields.len();
+/// Removes the field whose key or value an error points at; answers its name.
+fn remove_at(value: &mut DeValue<'_>, span: Option<std::ops::Range<usize>>) -> Option<String> {
+    let (DeValue::Table(fields), Some(span)) = (value, span) else { return None };
     let hit = |other: &std::ops::Range<usize>| span.start >= other.start && span.end <= other.end;
-    let name = fields
-        .iter()
-        .find(|(key, value)| hit(&key.span()) || hit(&value.span()))
-        .map(|(key, _)| key.get_ref().to_string());
-    if let Some(name) = name {
-        fields.remove(name.as_str());
-    }
-    fields.len() < before
+    let (key, _) = fields.iter().find(|(key, value)| hit(&key.span()) || hit(&value.span()))?;
+    let name = key.get_ref().to_string();
+    fields.remove(name.as_str()).map(|_| name)
 }
 
 fn fault(text: &str, span: Option<std::ops::Range<usize>>, what: &str) -> Fault {

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use serde_json::json;
 use vault_proto::ids::{CertificateName, OrderId};
 
+use crate::accounts::Accounts;
 use crate::acme::{self, ChallengePresenter, OrderStatus};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,8 +15,7 @@ use crate::policy::{Action, Principal};
 use crate::push::Hub;
 use crate::signing::{NewKey, Signing};
 use crate::store::{
-    AccountRecord, AccountStatus, CertificateRecord, ChallengeRecord, Custody, KeyPurpose,
-    KeyRecord, KeyState, OrderRecord, OrderState, Store, VersionRecord,
+    CertificateRecord, ChallengeRecord, Custody, KeyPurpose, KeyRecord, KeyState, OrderRecord, OrderState, Store, VersionRecord,
 };
 use crate::x509::{chain, csr};
 
@@ -36,7 +36,7 @@ pub struct Issuer {
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy: Policy,
-    pub(super) acme: acme::Options,
+    pub(super) accounts: Accounts,
 }
 
 /// What became of one step of work on a certificate.
@@ -56,9 +56,9 @@ impl Issuer {
         hub: Arc<Hub>,
         clock: Arc<dyn Clock>,
         policy: Policy,
-        acme: acme::Options,
+        accounts: Accounts,
     ) -> Self {
-        Self { store, signing, hub, clock, policy, acme }
+        Self { store, signing, hub, clock, policy, accounts }
     }
 
     /// Brings a due certificate as far as it will go now: begins an order or goes on with the
@@ -165,7 +165,7 @@ impl Issuer {
     }
 
     async fn drive(&self, certificate: &CertificateRecord, mut order: OrderRecord) -> Result<()> {
-        let (record, account) = self.account(certificate).await?;
+        let (record, account) = self.accounts.open(&RENEWAL, &certificate.account).await?;
         let url = match &order.url {
             Some(url) => url.clone(),
             None => {
@@ -200,7 +200,7 @@ impl Issuer {
         let pem = account.certificate(&url, CA_DEADLINE).await?;
         crash_point!("issue.certificate");
         self.keep(certificate, &order, &pem).await?;
-        self.note_ca(record, None).await
+        self.accounts.note(record, None).await
     }
 
     /// Proves control of every identifier that the CA still wants proven.
@@ -275,56 +275,6 @@ impl Issuer {
         tracing::info!(certificate = %certificate.name, version = order.version,
             serial = version.serial, not_after = %version.not_after, "issued");
         self.hub.changed(&certificate.name).await
-    }
-
-    /// Opens the account that orders a certificate.
-    async fn account(
-        &self,
-        certificate: &CertificateRecord,
-    ) -> Result<(AccountRecord, acme::Account)> {
-        let subject = || format!("account {}", certificate.account);
-        let record = self.store.account(&certificate.account).await?;
-        let record = record
-            .ok_or_else(|| Error::not_found("order", subject(), "the vault has no such account"))?;
-        let url = match (&record.url, record.status) {
-            (Some(url), AccountStatus::Valid) => url.clone(),
-            _ => {
-                let why = format!("it is {}", record.status);
-                return Err(Error::conflict("order", subject(), why)
-                    .hint("register an account with `vaultctl account register`"));
-            }
-        };
-        let signer = self.account_signer(&record).await?;
-        let ca =
-            acme::Ca { directory: record.directory.clone(), root_pem: record.ca_root_pem.clone() };
-        let account = match acme::Account::open(&ca, &self.acme, Arc::new(signer), url).await {
-            Ok(account) => account,
-            Err(error) => {
-                self.note_ca(record, Some(&error)).await?;
-                return Err(error);
-            }
-        };
-        Ok((record, account))
-    }
-
-    async fn account_signer(&self, record: &AccountRecord) -> Result<crate::signing::BoundKey> {
-        let key = self.store.key(record.key_id).await?.ok_or_else(|| {
-            let subject = format!("account {}", record.name);
-            Error::internal("order", subject, "its key is not in the store")
-        })?;
-        let context = json!({ "account": record.name, "directory": record.directory });
-        Ok(self.signing.bind(RENEWAL, key, Action::SignJws, context))
-    }
-
-    /// Remembers how the CA did last, for `vaultctl status`.
-    async fn note_ca(&self, record: AccountRecord, error: Option<&Error>) -> Result<()> {
-        let record = match error {
-            None => {
-                AccountRecord { last_ok_at: Some(self.clock.now()), last_error: None, ..record }
-            }
-            Some(error) => AccountRecord { last_error: Some(error.to_string()), ..record },
-        };
-        self.store.update_account(&record).await
     }
 
     pub(super) async fn certificate(&self, name: &CertificateName) -> Result<CertificateRecord> {

@@ -75,6 +75,49 @@ impl Signing {
         self.create(principal, Action::KeyRotate, new, key.version + 1, Some(key.id)).await
     }
 
+    /// Generates the next version of a key that stays in use beside the present one, until either
+    /// [`Signing::retire`] or [`Signing::discard`] decides: for a change that somebody else has to
+    /// agree to, such as a CA.
+    ///
+    /// # Errors
+    /// As [`Signing::rotate`].
+    pub async fn successor(
+        &self,
+        principal: &Principal,
+        key: &KeyRecord,
+        algorithm: Algorithm,
+    ) -> Result<KeyRecord> {
+        let subject = format!("key/{}", key.name);
+        self.authorize(principal, Action::KeyRotate, &subject).await?;
+        let newest = self.named("rotate", key.purpose, &key.name).await?;
+        let new = NewKey {
+            name: key.name.clone(),
+            purpose: key.purpose,
+            algorithm,
+            escrow: Some(key.escrow),
+            labels: key.labels.clone(),
+        };
+        self.create(principal, Action::KeyRotate, new, newest.version + 1, None).await
+    }
+
+    /// Ends the use of a key that has a successor; it stays in the HSM.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn retire(&self, id: KeyId) -> Result<()> {
+        self.store.set_key_state(id, KeyState::Retired).await
+    }
+
+    /// Destroys one version of a key that nobody uses.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of [`Signing::sign`].
+    pub async fn discard(&self, principal: &Principal, id: KeyId) -> Result<()> {
+        self.authorize(principal, Action::KeyDestroy, &format!("key/{id}")).await?;
+        let key = self.key(id).await?;
+        self.destroy_version(principal, &key).await
+    }
+
     /// Destroys every version of a key in the HSM; the rows stay as evidence.
     ///
     /// # Errors

@@ -1,0 +1,250 @@
+//! `CertificateService`.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use vault_proto::{
+    ids::{AgentName, CertificateName},
+    v1::{self, certificate_service_server::CertificateService},
+};
+
+use super::{Context, convert};
+use crate::error::Result;
+use crate::keystore::Algorithm;
+use crate::policy::Action;
+use crate::renewal::{Declaration, Issuer};
+use crate::store::CertificateRecord;
+
+/// Certificates.
+pub(super) struct Certificates(pub(super) Arc<Context>);
+
+type Answer = Result<Response<v1::Certificate>, Status>;
+
+fn name(text: &str) -> Result<CertificateName> {
+    Ok(text.parse()?)
+}
+
+fn agents(names: &[String]) -> Result<Vec<AgentName>> {
+    let mut agents = Vec::new();
+    for name in names {
+        let agent: AgentName = name.parse()?;
+        if !agents.contains(&agent) {
+            agents.push(agent);
+        }
+    }
+    Ok(agents)
+}
+
+fn declaration(request: v1::IssueCertificateRequest) -> Result<Declaration> {
+    Ok(Declaration {
+        name: name(&request.name)?,
+        account: request.account.parse()?,
+        identifiers: convert::identifiers(&request.domains, &request.ips)?,
+        challenge: request.challenge.parse()?,
+        custody: convert::custody(request.custody()),
+        algorithm: convert::algorithm(request.algorithm()).unwrap_or(Algorithm::EcP256),
+        deploy_to: agents(&request.deploy_to)?,
+        profile: Some(request.profile).filter(|profile| !profile.is_empty()),
+        must_staple: request.must_staple,
+    })
+}
+
+/// A certificate with all that is known of it.
+async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certificate> {
+    let activity = context.rooms()?.issuer.activity(&record).await?;
+    let version = match record.current_version {
+        0 => None,
+        current => context.store.version(&record.name, current).await?,
+    };
+    let deployments = context.store.deployments_of(&record.name).await?;
+    let (domains, ips) = convert::wire_identifiers(&record.identifiers);
+    let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
+    Ok(v1::Certificate {
+        name: record.name.to_string(),
+        account: record.account.to_string(),
+        domains,
+        ips,
+        challenge: record.challenge.to_string(),
+        custody: convert::wire_custody(record.custody).into(),
+        algorithm: convert::wire_algorithm(record.algorithm).into(),
+        status: record.status.to_string(),
+        progress: activity.as_str().to_owned(),
+        version: record.current_version,
+        serial: version.as_ref().map(|v| v.serial.clone()).unwrap_or_default(),
+        not_before: version.as_ref().map(|v| convert::timestamp(v.not_before)),
+        not_after: version.as_ref().map(|v| convert::timestamp(v.not_after)),
+        renew_at: Some(convert::timestamp(record.renew_at)),
+        last_error: record.last_error.unwrap_or_default(),
+        failed_attempts: record.failed_attempts,
+        chain_pem: version.map(|version| version.chain_pem).unwrap_or_default(),
+        deployments: deployments.into_iter().map(v1::Deployment::from).collect(),
+        key_id: key_id.map(|id| id.to_string()).unwrap_or_default(),
+        profile: record.profile.unwrap_or_default(),
+        must_staple: record.must_staple,
+    })
+}
+
+impl Certificates {
+    async fn answer(&self, name: &CertificateName) -> Answer {
+        let record = self.0.rooms()?.issuer.find(name).await?;
+        Ok(Response::new(whole(&self.0, record).await?))
+    }
+}
+
+#[tonic::async_trait]
+impl CertificateService for Certificates {
+    async fn issue_certificate(&self, request: Request<v1::IssueCertificateRequest>) -> Answer {
+        let who = self.0.principal(&request).await?;
+        let new = declaration(request.into_inner())?;
+        let rooms = self.0.rooms()?;
+        let (resource, detail) = (format!("certificate/{}", new.name), Issuer::summary(&new));
+        let name = new.name.clone();
+        let change = rooms.issuer.declare(new);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        rooms.wake.notify_one();
+        self.answer(&name).await
+    }
+
+    async fn list_certificates(
+        &self,
+        request: Request<v1::ListCertificatesRequest>,
+    ) -> Result<Response<v1::ListCertificatesResponse>, Status> {
+        let who = self.0.principal(&request).await?;
+        self.0.allow(&who, Action::CertificateRead, "certificate/*").await?;
+        let mut certificates = Vec::new();
+        for record in self.0.store.certificates().await? {
+            let certificate = whole(&self.0, record).await?;
+            certificates.push(v1::Certificate { chain_pem: String::new(), ..certificate });
+        }
+        Ok(Response::new(v1::ListCertificatesResponse { certificates }))
+    }
+
+    async fn get_certificate(&self, request: Request<v1::GetCertificateRequest>) -> Answer {
+        let who = self.0.principal(&request).await?;
+        let name = name(&request.into_inner().name)?;
+        self.0.allow(&who, Action::CertificateRead, &format!("certificate/{name}")).await?;
+        self.answer(&name).await
+    }
+
+    async fn certificate_history(
+        &self,
+        request: Request<v1::CertificateHistoryRequest>,
+    ) -> Result<Response<v1::CertificateHistoryResponse>, Status> {
+        let who = self.0.principal(&request).await?;
+        let name = name(&request.into_inner().name)?;
+        self.0.allow(&who, Action::CertificateRead, &format!("certificate/{name}")).await?;
+        self.0.rooms()?.issuer.find(&name).await?;
+        let versions = self.0.store.versions(&name).await?;
+        let versions = versions.into_iter().map(v1::CertificateVersion::from).collect();
+        Ok(Response::new(v1::CertificateHistoryResponse { versions }))
+    }
+
+    type WatchCertificateStream = ReceiverStream<Result<v1::Certificate, Status>>;
+
+    async fn watch_certificate(
+        &self,
+        request: Request<v1::WatchCertificateRequest>,
+    ) -> Result<Response<Self::WatchCertificateStream>, Status> {
+        let who = self.0.principal(&request).await?;
+        let name = name(&request.into_inner().name)?;
+        self.0.allow(&who, Action::CertificateRead, &format!("certificate/{name}")).await?;
+        // Subscribed before the first look, so that no change falls in between.
+        let mut changes = self.0.rooms()?.hub.watch();
+        let mut seen = self.answer(&name).await?.into_inner();
+        let (sender, receiver) = mpsc::channel(8);
+        let context = self.0.clone();
+        tokio::spawn(async move {
+            if sender.send(Ok(seen.clone())).await.is_err() {
+                return;
+            }
+            loop {
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+                let look = async {
+                    let record = context.rooms()?.issuer.find(&name).await?;
+                    whole(&context, record).await
+                };
+                match look.await {
+                    Ok(now) if now == seen => {}
+                    Ok(now) => {
+                        seen = now.clone();
+                        if sender.send(Ok(now)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => return drop(sender.send(Err(error.into())).await),
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn renew_certificate(&self, request: Request<v1::RenewCertificateRequest>) -> Answer {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let name = name(&request.name)?;
+        let rooms = self.0.rooms()?;
+        let (resource, detail) =
+            (format!("certificate/{name}"), json!({ "change": "renew", "force": request.force }));
+        let change = rooms.issuer.renew(&name, request.force);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        rooms.wake.notify_one();
+        self.answer(&name).await
+    }
+
+    async fn revoke_certificate(&self, request: Request<v1::RevokeCertificateRequest>) -> Answer {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let name = name(&request.name)?;
+        let (resource, detail) = (
+            format!("certificate/{name}"),
+            json!({ "change": "revoke", "reason": request.reason }),
+        );
+        let change = self.0.rooms()?.issuer.revoke(&who, &name, &request.reason);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        self.answer(&name).await
+    }
+
+    async fn delete_certificate(
+        &self,
+        request: Request<v1::DeleteCertificateRequest>,
+    ) -> Result<Response<v1::DeleteCertificateResponse>, Status> {
+        let who = self.0.principal(&request).await?;
+        let name = name(&request.into_inner().name)?;
+        let (resource, detail) = (format!("certificate/{name}"), json!({ "change": "delete" }));
+        let change = self.0.rooms()?.issuer.delete(&who, &name);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        Ok(Response::new(v1::DeleteCertificateResponse {}))
+    }
+
+    async fn deploy_certificate(&self, request: Request<v1::DeployCertificateRequest>) -> Answer {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let (name, to) = (name(&request.name)?, agents(&request.agents)?);
+        let (resource, detail) =
+            (format!("certificate/{name}"), json!({ "change": "deploy", "to": to }));
+        let change = self.0.rooms()?.issuer.deploy(&name, &to);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        self.answer(&name).await
+    }
+
+    async fn undeploy_certificate(
+        &self,
+        request: Request<v1::UndeployCertificateRequest>,
+    ) -> Answer {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let (name, from) = (name(&request.name)?, agents(&request.agents)?);
+        let (resource, detail) =
+            (format!("certificate/{name}"), json!({ "change": "undeploy", "from": from }));
+        let change = self.0.rooms()?.issuer.undeploy(&name, &from);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        self.answer(&name).await
+    }
+}
+

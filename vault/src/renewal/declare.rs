@@ -1,0 +1,271 @@
+//! What operators declare and change of certificates, beside the orders that follow from it.
+
+use serde_json::json;
+use vault_proto::ids::{AccountName, AgentName, CertificateName};
+
+use super::Issuer;
+use crate::error::{Error, Result};
+use crate::keystore::Algorithm;
+use crate::policy::Principal;
+use crate::store::{
+    AccountStatus, AgentStatus, CertificateRecord, CertificateStatus, ChallengeKind, Custody,
+    Identifier, KeyPurpose, KeyState, OrderState,
+};
+use crate::x509::chain::Chain;
+
+/// A certificate to declare.
+#[derive(Debug, Clone)]
+pub struct Declaration {
+    /// Its name.
+    pub name: CertificateName,
+    /// The account that orders it.
+    pub account: AccountName,
+    /// What it names.
+    pub identifiers: Vec<Identifier>,
+    /// How control is proven.
+    pub challenge: ChallengeKind,
+    /// Who keeps the key.
+    pub custody: Custody,
+    /// The key's algorithm.
+    pub algorithm: Algorithm,
+    /// ACME profile.
+    pub profile: Option<String>,
+    /// RFC 7633 status_request.
+    pub must_staple: bool,
+    /// Where it goes.
+    pub deploy_to: Vec<AgentName>,
+}
+
+/// What is being done about a certificate now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Nothing until it is due.
+    Idle,
+    /// Its agent's CSR is awaited.
+    AwaitingCsr,
+    /// An order is under way.
+    Ordering,
+    /// The last attempt failed; the next waits for its time.
+    Backoff,
+}
+
+impl Activity {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::AwaitingCsr => "awaiting_csr",
+            Self::Ordering => "ordering",
+            Self::Backoff => "backoff",
+        }
+    }
+}
+
+impl Issuer {
+    /// Declares a certificate; its first order is due at once.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown account or agent, `Invalid` for what can never be issued,
+    /// `Conflict` where the name is in use.
+    pub async fn declare(&self, new: Declaration) -> Result<CertificateRecord> {
+        let account = self.accounts.find(&new.account).await?;
+        if account.status != AccountStatus::Valid {
+            let why = format!("account {} is {}", account.name, account.status);
+            return Err(Error::conflict("issue", format!("certificate {}", new.name), why));
+        }
+        check(&new)?;
+        for agent in &new.deploy_to {
+            self.active_agent(agent).await?;
+        }
+        let now = self.clock.now();
+        let certificate = CertificateRecord {
+            name: new.name,
+            account: new.account,
+            identifiers: new.identifiers,
+            challenge: new.challenge,
+            custody: new.custody,
+            algorithm: new.algorithm,
+            profile: new.profile,
+            must_staple: new.must_staple,
+            status: CertificateStatus::Pending,
+            current_version: 0,
+            key_id: None,
+            renew_at: now,
+            failed_attempts: 0,
+            last_error: None,
+            created_at: now,
+        };
+        self.store.insert_certificate(&certificate, &new.deploy_to).await?;
+        self.hub.changed(&certificate.name).await?;
+        Ok(certificate)
+    }
+
+    async fn active_agent(&self, name: &AgentName) -> Result<()> {
+        let agent = self.store.agent(name).await?;
+        match agent {
+            Some(agent) if agent.status != AgentStatus::Evicted => Ok(()),
+            Some(_) => Err(Error::conflict("deploy", format!("agent {name}"), "it is evicted")),
+            None => Err(Error::not_found(
+                "deploy",
+                format!("agent {name}"),
+                "the vault has no such agent",
+            )
+            .hint("invite it with `vaultctl agent token NAME`")),
+        }
+    }
+
+    /// One certificate.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn find(&self, name: &CertificateName) -> Result<CertificateRecord> {
+        self.certificate(name).await
+    }
+
+    /// Makes the next order due now: always with `force`, else where there is no good version or
+    /// the last attempt failed.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn renew(&self, name: &CertificateName, force: bool) -> Result<CertificateRecord> {
+        let certificate = self.certificate(name).await?;
+        let wanted = force
+            || certificate.failed_attempts > 0
+            || certificate.status != CertificateStatus::Issued;
+        if !wanted {
+            return Ok(certificate);
+        }
+        let now = self.clock.now();
+        let due =
+            CertificateRecord { renew_at: certificate.renew_at.min(now), ..certificate };
+        self.store.update_certificate(&due).await?;
+        self.hub.changed(name).await?;
+        Ok(due)
+    }
+
+    /// Revokes the version in force at the CA (RFC 8555 section 7.6).
+    ///
+    /// # Errors
+    /// `Conflict` where none was issued or it is revoked already, else what the CA says.
+    pub async fn revoke(
+        &self,
+        who: &Principal,
+        name: &CertificateName,
+        reason: &str,
+    ) -> Result<CertificateRecord> {
+        let certificate = self.certificate(name).await?;
+        let conflict = |why: &str| Error::conflict("revoke", format!("certificate {name}"), why);
+        if certificate.status != CertificateStatus::Issued {
+            return Err(conflict(&format!("it is {}", certificate.status)));
+        }
+        let version = self.store.version(name, certificate.current_version).await?;
+        let version = version.ok_or_else(|| conflict("no version was issued"))?;
+        let chain = Chain::parse(&version.chain_pem)?;
+        let (_, account) = self.accounts.open(who, &certificate.account).await?;
+        account.revoke(chain.leaf_der(), reason).await?;
+        self.store.revoke_version(name, version.version, reason).await?;
+        self.hub.changed(name).await?;
+        self.certificate(name).await
+    }
+
+    /// Forgets a certificate that is deployed nowhere and destroys its HSM key.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` while it is deployed.
+    pub async fn delete(&self, who: &Principal, name: &CertificateName) -> Result<()> {
+        self.certificate(name).await?;
+        if let Some(deployment) = self.store.deployments_of(name).await?.first() {
+            let why = format!("it is deployed to agent {}", deployment.agent);
+            return Err(Error::conflict("delete", format!("certificate {name}"), why)
+                .hint("end that first with `vaultctl cert undeploy NAME --from AGENT`"));
+        }
+        // The key first: a certificate without its key gets a new one, a key without its
+        // certificate would be forgotten in the HSM.
+        let key = self.store.key_by_name(KeyPurpose::Certificate, name.as_str()).await?;
+        if key.is_some_and(|key| key.state != KeyState::Destroyed) {
+            self.signing.destroy(who, KeyPurpose::Certificate, name.as_str()).await?;
+        }
+        self.store.delete_certificate(name).await?;
+        self.hub.changed(name).await
+    }
+
+    /// Deploys a certificate to further agents.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` where the agent keeps the key: it is on one server only.
+    pub async fn deploy(&self, name: &CertificateName, to: &[AgentName]) -> Result<()> {
+        let certificate = self.certificate(name).await?;
+        if certificate.custody == Custody::Agent {
+            let why = "its key is on the one web server that made it";
+            return Err(Error::invalid("deploy", format!("certificate {name}"), why)
+                .hint("issue one certificate per server, or use --custody vault"));
+        }
+        for agent in to {
+            self.active_agent(agent).await?;
+        }
+        for agent in to {
+            self.store.insert_deployment(name, agent, self.clock.now()).await?;
+        }
+        self.hub.changed(name).await
+    }
+
+    /// Stops deploying to agents; their files stay where they are.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not deployed there.
+    pub async fn undeploy(&self, name: &CertificateName, from: &[AgentName]) -> Result<()> {
+        self.certificate(name).await?;
+        for agent in from {
+            self.store.remove_deployment(name, agent).await?;
+            self.hub.changed_on(agent);
+        }
+        self.hub.changed(name).await
+    }
+
+    /// What is being done about a certificate now.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn activity(&self, certificate: &CertificateRecord) -> Result<Activity> {
+        let order = self.store.open_order(&certificate.name).await?;
+        Ok(match order.map(|order| order.state) {
+            Some(OrderState::AwaitingCsr) => Activity::AwaitingCsr,
+            _ if certificate.failed_attempts > 0 && certificate.renew_at > self.clock.now() => {
+                Activity::Backoff
+            }
+            Some(_) => Activity::Ordering,
+            None if certificate.renew_at <= self.clock.now() => Activity::Ordering,
+            None => Activity::Idle,
+        })
+    }
+
+    /// What a declaration comes down to, for the audit log.
+    pub fn summary(new: &Declaration) -> serde_json::Value {
+        let names: Vec<_> = new.identifiers.iter().map(ToString::to_string).collect();
+        json!({ "change": "issue", "identifiers": names, "custody": new.custody,
+            "account": new.account, "deploy_to": new.deploy_to })
+    }
+}
+
+/// Refuses what no order could ever fulfil.
+fn check(new: &Declaration) -> Result<()> {
+    let invalid = |why: String| Error::invalid("issue", format!("certificate {}", new.name), why);
+    if new.challenge != ChallengeKind::Http01 {
+        return Err(invalid(format!("{} is not offered yet", new.challenge))
+            .hint("use --challenge http-01"));
+    }
+    let wildcard = |i: &&Identifier| matches!(i, Identifier::Dns(name) if name.starts_with("*."));
+    if let Some(name) = new.identifiers.iter().find(wildcard) {
+        return Err(invalid(format!("{name} is a wildcard, which http-01 cannot prove"))
+            .hint("RFC 8555 section 8.3: name each host"));
+    }
+    if new.custody == Custody::Agent && new.deploy_to.len() != 1 {
+        return Err(invalid(format!("custody agent takes one agent, not {}", new.deploy_to.len()))
+            .hint("pass --deploy-to once"));
+    }
+    if new.deploy_to.is_empty() {
+        return Err(invalid("nobody could answer the http-01 challenge".to_owned())
+            .hint("pass --deploy-to with the agent that the names lead to"));
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Facts about the vault itself that `init` puts into the store, all in one transaction.
+
+use serde::{Deserialize, Serialize};
+use vault_proto::ids::KeyId;
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// Everything that makes a vault this vault.
+const VAULT: &str = "vault";
+/// A ceremony was begun on a token of ours and not ended.
+const INIT_STARTED: &str = "init.started";
+
+/// Who this vault is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vault {
+    /// Its id (UUID).
+    pub id: String,
+    /// The trust domain of every SPIFFE id.
+    pub trust_domain: String,
+    /// The internal CA's root, PEM.
+    pub ca_root_pem: String,
+    /// The internal CA's key.
+    pub ca_key: KeyId,
+    /// The token's serial number: another token is another vault's.
+    pub token_serial: String,
+    /// The KEK; `None` for a vault that escrows nothing.
+    pub kek: Option<Kek>,
+}
+
+/// What is known of the KEK outside of the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kek {
+    /// Its id.
+    pub id: KeyId,
+    /// Tells it from another without telling anything of it.
+    pub check_value: String,
+    /// Custodians' names.
+    pub custodians: Vec<String>,
+    /// How many of them rebuild it.
+    pub threshold: usize,
+}
+
+impl Vault {
+    /// Who this vault is; `None` before `init`.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn read(store: &dyn Store) -> Result<Option<Self>> {
+        let Some(text) = store.setting(VAULT).await? else { return Ok(None) };
+        let read = serde_json::from_str(&text);
+        read.map(Some).map_err(|e| Error::internal("read", "the vault's settings", e))
+    }
+
+    /// Makes the vault this vault: from here on it is initialised.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn write(&self, store: &dyn Store) -> Result<()> {
+        let text = serde_json::to_string(self)
+            .map_err(|e| Error::internal("write", "the vault's settings", e))?;
+        store.put_settings(&[(VAULT, &text), (INIT_STARTED, "")]).await
+    }
+}
+
+impl Kek {
+    /// The KEK of this vault, where it has one.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn read(store: &dyn Store) -> Result<Option<Self>> {
+        Ok(Vault::read(store).await?.and_then(|vault| vault.kek))
+    }
+}
+
+/// Whether a ceremony of ours has touched the token and was not ended.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn init_was_started(store: &dyn Store) -> Result<bool> {
+    Ok(store.setting(INIT_STARTED).await?.is_some_and(|text| !text.is_empty()))
+}
+
+/// Remembers, before the token is touched, that a ceremony has begun.
+///
+/// # Errors
+/// Where the store cannot be written.
+pub async fn note_init_started(store: &dyn Store, token_label: &str) -> Result<()> {
+    store.put_settings(&[(INIT_STARTED, token_label)]).await
+}
