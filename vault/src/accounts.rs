@@ -140,8 +140,9 @@ impl Accounts {
         let directory = Directory::of(ca, &self.options).await?;
         if let Some(terms) = directory.terms_of_service.filter(|_| !new.agree_tos) {
             let why = format!("the CA's terms of service are not agreed to: {terms}");
-            return Err(Error::invalid("register", subject(), why)
-                .hint("read them, then pass --agree-tos"));
+            return Err(
+                Error::invalid("register", subject(), why).hint("read them, then pass --agree-tos")
+            );
         }
         if directory.external_account_required && new.eab.is_none() {
             let why = "the CA wants an external account binding";
@@ -154,9 +155,8 @@ impl Accounts {
     async fn begin(&self, who: &Principal, new: &NewAccount) -> Result<AccountRecord> {
         // A key that a crash left without its account is used, not doubled.
         let left = self.store.key_by_name(KeyPurpose::AcmeAccount, new.name.as_str()).await?;
-        let left = left.filter(|key| {
-            key.state == KeyState::Active && key.algorithm == new.algorithm
-        });
+        let left =
+            left.filter(|key| key.state == KeyState::Active && key.algorithm == new.algorithm);
         let key = match left {
             Some(key) => key,
             None => {
@@ -192,7 +192,11 @@ impl Accounts {
     ///
     /// # Errors
     /// `NotFound`, `Conflict` where the account is not valid, `Unavailable` where the CA is.
-    pub async fn open(&self, who: &Principal, name: &AccountName) -> Result<(AccountRecord, Account)> {
+    pub async fn open(
+        &self,
+        who: &Principal,
+        name: &AccountName,
+    ) -> Result<(AccountRecord, Account)> {
         let record = self.settle(who, self.find(name).await?).await?;
         let url = valid_url(&record)?;
         let context = json!({ "account": record.name, "directory": record.directory });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 use vault_proto::{
-    ids::{Identity, SpiffeId},
+    ids::{Identity, KeyId, SpiffeId},
     local::VAULT_SERVER_NAME,
 };
 
@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::policy::{Action, Principal};
 use crate::signing::Signing;
-use crate::store::{AgentStatus, IdentityRecord, KeyRecord, Store};
+use crate::store::{AgentStatus, IdentityRecord, Store};
 use crate::x509::{ca, peer};
 
 /// The internal CA at work.
@@ -23,7 +23,7 @@ pub struct Identities {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     root_der: Vec<u8>,
-    ca_key: KeyRecord,
+    ca_key: KeyId,
     trust_domain: String,
     lifetime: Duration,
 }
@@ -46,11 +46,19 @@ impl Identities {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         root_der: Vec<u8>,
-        ca_key: KeyRecord,
-        trust_domain: String,
+        ca_key: KeyId,
+        trust_domain: &str,
         lifetime: Duration,
     ) -> Self {
-        Self { signing, store, clock, root_der, ca_key, trust_domain, lifetime }
+        Self {
+            signing,
+            store,
+            clock,
+            root_der,
+            ca_key,
+            trust_domain: trust_domain.to_owned(),
+            lifetime,
+        }
     }
 
     /// The root, DER.
@@ -107,9 +115,13 @@ impl Identities {
             "spiffe_id": spiffe_id.to_string(),
             "requested_by": requested_by.to_string(),
         });
+        let key = self.store.key(self.ca_key).await?;
+        let key = key.ok_or_else(|| {
+            Error::internal("issue", "an identity", "the internal CA's key is not in the store")
+        })?;
         let signer = self.signing.bind(
             Principal::Vault("identities"),
-            self.ca_key.clone(),
+            key,
             Action::SignCertificate,
             context,
         );

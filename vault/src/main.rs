@@ -1,2 +1,127 @@
-//! Program.
-fn main() {}
+//! `vaultd`: arguments, logging, signals. Everything else is `app`'s.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use vault::{
+    config::{self, Config},
+    error::{Error, Result},
+};
+
+/// Keeps private keys in an HSM, signs with them, and gets, renews and pushes certificates.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs the vault.
+    #[command(after_help = "Example: vaultd run --config /etc/vaultd/vault.toml")]
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How log lines are written to stderr. RUST_LOG says which.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
+    /// Checks a configuration file; says every fault with its line.
+    #[command(after_help = "Example: vaultd check-config --config /etc/vaultd/vault.toml")]
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().verb {
+        Verb::CheckConfig { config } => config::load(&config).map(drop),
+        Verb::Run { config, log_format } => {
+            start_logging(log_format);
+            config::load(&config).and_then(run)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+#[allow(clippy::print_stderr)] // the last words of a program
+fn report(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    if !error.hint.is_empty() {
+        eprintln!("hint: {}", error.hint);
+    }
+    ExitCode::from(error.kind.exit_code())
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Starts this program anew where the module needs variables that are not set: changing the
+/// environment of a running process is not safe.
+fn restart_with_environment(config: &Config) -> Result<()> {
+    let wanted = &config.hsm.environment;
+    if wanted.iter().all(|(name, value)| std::env::var(name).as_ref() == Ok(value)) {
+        return Ok(());
+    }
+    let failed = |e: std::io::Error| Error::internal("set", "[hsm] environment", e);
+    let own = std::env::current_exe().map_err(failed)?;
+    Err(failed(Command::new(own).args(std::env::args_os().skip(1)).envs(wanted).exec()))
+}
+
+fn run(config: Config) -> Result<()> {
+    restart_with_environment(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal("start", "the runtime", e))?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn(stop_on_signal(stop.clone())?);
+        vault::app::run(config, stop).await
+    })
+}
+
+/// Cancels `stop` at SIGTERM or SIGINT; a second signal ends the process at once.
+fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
+    let failed = |e: std::io::Error| Error::internal("wait for", "signals", e);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        for code in [None, Some(1)] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            match code {
+                None => stop.cancel(),
+                Some(code) => std::process::exit(code),
+            }
+        }
+    })
+}

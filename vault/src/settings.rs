@@ -39,6 +39,18 @@ pub struct Kek {
     pub custodians: Vec<String>,
     /// How many of them rebuild it.
     pub threshold: usize,
+    /// The shares, each readable by its custodian only: kept so that an answer to `init` that was
+    /// lost on its way loses no share.
+    pub shares: Vec<Share>,
+}
+
+/// One custodian's share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Whose it is.
+    pub custodian: String,
+    /// An age file, ASCII-armoured.
+    pub age_armored: String,
 }
 
 impl Vault {
@@ -50,6 +62,16 @@ impl Vault {
         let Some(text) = store.setting(VAULT).await? else { return Ok(None) };
         let read = serde_json::from_str(&text);
         read.map(Some).map_err(|e| Error::internal("read", "the vault's settings", e))
+    }
+
+    /// The internal CA's root, DER.
+    ///
+    /// # Errors
+    /// `Internal` where the settings are damaged.
+    pub fn root_der(&self) -> Result<Vec<u8>> {
+        let decoded = pem_rfc7468::decode_vec(self.ca_root_pem.as_bytes());
+        let (_, der) = decoded.map_err(|e| Error::internal("read", "the internal CA's root", e))?;
+        Ok(der)
     }
 
     /// Makes the vault this vault: from here on it is initialised.

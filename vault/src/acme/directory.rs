@@ -6,7 +6,10 @@ use instant_acme::BodyWrapper;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Ca, transport::{Options, Transport}};
+use super::{
+    Ca,
+    transport::{Options, Transport},
+};
 use crate::error::{Error, Result};
 
 /// What a directory says that decides whether an account can be registered.

@@ -58,7 +58,12 @@ impl Agents {
     }
 
     /// Names the agent and keeps the token's hash.
-    async fn invite(&self, name: &AgentName, token: &str, ttl: u64) -> Result<time::OffsetDateTime> {
+    async fn invite(
+        &self,
+        name: &AgentName,
+        token: &str,
+        ttl: u64,
+    ) -> Result<time::OffsetDateTime> {
         let now = self.0.clock.now();
         let expires_at = now + Duration::seconds(i64::try_from(ttl).unwrap_or(i64::MAX));
         let agent = match self.0.store.agent(name).await? {

@@ -247,4 +247,3 @@ impl CertificateService for Certificates {
         self.answer(&name).await
     }
 }
-

@@ -14,10 +14,10 @@ use vault_proto::{
 use super::{Context, Rooms, convert};
 use crate::error::{Error, Result};
 use crate::identities::Issued;
+use crate::keystore::Escrow;
 use crate::policy::{Action, Principal};
 use crate::settings;
 use crate::store::{AccountRecord, AgentStatus, CertificateRecord, KeyState};
-use crate::keystore::Escrow;
 use crate::x509::ca;
 
 /// How many renewals `Status` lists.
@@ -160,10 +160,7 @@ impl System {
     }
 }
 
-fn renewal(
-    certificate: CertificateRecord,
-    not_after: Option<OffsetDateTime>,
-) -> v1::RenewalStatus {
+fn renewal(certificate: CertificateRecord, not_after: Option<OffsetDateTime>) -> v1::RenewalStatus {
     v1::RenewalStatus {
         certificate: certificate.name.to_string(),
         renew_at: Some(convert::timestamp(certificate.renew_at)),
@@ -207,6 +204,21 @@ impl SystemService for System {
         let init = initializer.init(&who, request);
         let done = self.0.audited(&who, Action::SystemInit, "vault", detail, init).await?;
         Ok(Response::new(done))
+    }
+
+    async fn list_shares(
+        &self,
+        request: Request<v1::ListSharesRequest>,
+    ) -> Result<Response<v1::ListSharesResponse>, Status> {
+        let who = self.0.principal(&request).await?;
+        let read = settings::Kek::read(self.0.store.as_ref());
+        let detail = json!({ "change": "hand out encrypted shares" });
+        let kek = self.0.audited(&who, Action::SystemInit, "kek", detail, read).await?;
+        let shares = kek.into_iter().flat_map(|kek| kek.shares).map(|share| v1::EncryptedShare {
+            custodian: share.custodian,
+            age_armored: share.age_armored,
+        });
+        Ok(Response::new(v1::ListSharesResponse { shares: shares.collect() }))
     }
 
     async fn status(

@@ -86,6 +86,14 @@ impl Hub {
         self.bump();
     }
 
+    /// Ends every session: the vault stops, agents reconnect to the next.
+    pub fn close_all(&self) {
+        for (_, handle) in self.sessions().drain() {
+            handle.closed.cancel();
+        }
+        self.bump();
+    }
+
     /// Whether the agent's stream is open.
     pub fn is_connected(&self, agent: &AgentName) -> bool {
         self.sessions().contains_key(agent)

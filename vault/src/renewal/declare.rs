@@ -136,8 +136,7 @@ impl Issuer {
             return Ok(certificate);
         }
         let now = self.clock.now();
-        let due =
-            CertificateRecord { renew_at: certificate.renew_at.min(now), ..certificate };
+        let due = CertificateRecord { renew_at: certificate.renew_at.min(now), ..certificate };
         self.store.update_certificate(&due).await?;
         self.hub.changed(name).await?;
         Ok(due)

@@ -15,7 +15,8 @@ use crate::policy::{Action, Principal};
 use crate::push::Hub;
 use crate::signing::{NewKey, Signing};
 use crate::store::{
-    CertificateRecord, ChallengeRecord, Custody, KeyPurpose, KeyRecord, KeyState, OrderRecord, OrderState, Store, VersionRecord,
+    CertificateRecord, ChallengeRecord, Custody, KeyPurpose, KeyRecord, KeyState, OrderRecord,
+    OrderState, Store, VersionRecord,
 };
 use crate::x509::{chain, csr};
 

@@ -57,6 +57,17 @@ impl Signing {
         self.keystore.token_info().await
     }
 
+    /// Whether a signature asked for now would have an HSM and an audit log.
+    ///
+    /// # Errors
+    /// `Unavailable`, naming which has failed.
+    pub async fn healthy(&self) -> Result<()> {
+        if !self.audit.status().writable {
+            return Err(Error::unavailable("sign", "this vault", "the audit log is not writable"));
+        }
+        self.keystore.token_info().await.map(drop)
+    }
+
     /// The trusted KEK, where the token has one.
     ///
     /// # Errors

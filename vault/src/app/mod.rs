@@ -1,0 +1,88 @@
+//! From a configuration to a running vault: the only place that picks a backend.
+
+mod ceremony;
+mod rooms;
+mod serve;
+
+use std::sync::{Arc, OnceLock};
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Context;
+use crate::audit::{AuditLog, Outcome, Record};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::policy::{Authorizer, RoleAuthorizer};
+use crate::settings;
+use crate::store::{Store, sql::SqlStore};
+
+/// What there is before `init` and after.
+#[derive(Clone)]
+struct Parts {
+    config: Arc<Config>,
+    store: Arc<dyn Store>,
+    audit: AuditLog,
+    authorizer: Arc<dyn Authorizer>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Runs a vault until `stop`, then drains.
+///
+/// # Errors
+/// What keeps it from starting, or what ended it.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store: Arc<dyn Store> =
+        Arc::new(SqlStore::open(&config.store.url, config.store.connections).await?);
+    let options =
+        crate::audit::Options { queue: config.audit.queue, deadline: config.audit.deadline };
+    let (path, audit_clock) = (config.audit.path.clone(), clock.clone());
+    let (audit, recovery) = blocking(move || AuditLog::open(&path, options, audit_clock)).await?;
+    let parts = Parts {
+        config: Arc::new(config),
+        store,
+        audit,
+        authorizer: Arc::new(RoleAuthorizer),
+        clock,
+    };
+    let context = Arc::new(Context {
+        store: parts.store.clone(),
+        audit: parts.audit.clone(),
+        authorizer: parts.authorizer.clone(),
+        clock: parts.clock.clone(),
+        started_at: parts.clock.now(),
+        rooms: OnceLock::new(),
+        initializer: OnceLock::new(),
+    });
+    let server = serve::Server::new(parts.clone(), context);
+    match settings::Vault::read(parts.store.as_ref()).await? {
+        Some(vault) => {
+            let (signing, findings) = rooms::restart(&parts, &vault, recovery.pending).await?;
+            let opened = rooms::assemble(&parts, signing, &vault, findings)?;
+            server.run_initialized(opened, stop).await
+        }
+        None => {
+            close_pending(&parts.audit, &recovery.pending).await?;
+            server.run_uninitialized(stop).await
+        }
+    }
+}
+
+/// Ends the intents of a ceremony that was interrupted: what it left is wiped by the next.
+async fn close_pending(audit: &AuditLog, pending: &[Record]) -> Result<()> {
+    for record in pending {
+        let said = json!({ "reconciled": "the vault stopped before it was initialised" });
+        audit.conclude_pending(record, Outcome::Unknown, said).await?;
+    }
+    Ok(())
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::internal("run", "a blocking call", e))?
+}

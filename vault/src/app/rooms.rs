@@ -1,0 +1,141 @@
+//! The rooms of an initialised vault, from its configuration and settings.
+
+use std::sync::Arc;
+
+use time::Duration;
+
+use super::{Parts, blocking};
+use crate::accounts::Accounts;
+use crate::acme;
+use crate::api::Rooms;
+use crate::audit::Record;
+use crate::config::Hsm;
+use crate::error::{Error, Result};
+use crate::identities::Identities;
+use crate::keystore::{
+    KeyStore, TokenInfo,
+    pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
+};
+use crate::push::Hub;
+use crate::renewal::{Issuer, Runner, planner::Policy};
+use crate::settings::Vault;
+use crate::signing::{Finding, Signing};
+
+/// What [`assemble`] makes.
+pub(super) struct Opened {
+    pub(super) rooms: Rooms,
+    pub(super) runner: Runner,
+}
+
+/// Logs in to the token.
+pub(super) async fn open_keystore(hsm: &Hsm) -> Result<Arc<dyn KeyStore>> {
+    let uri: TokenUri = hsm.uri.parse()?;
+    let pin = hsm.pin.read()?;
+    let options = Options { workers: hsm.workers, queue: hsm.queue, deadline: hsm.deadline };
+    blocking(move || {
+        let module = Module::load(uri.module_path())?;
+        let store: Arc<dyn KeyStore> =
+            Arc::new(Pkcs11KeyStore::open(&module, &uri, &pin, options)?);
+        Ok(store)
+    })
+    .await
+}
+
+/// The spine over an open key store.
+pub(super) fn signing(parts: &Parts, keystore: Arc<dyn KeyStore>) -> Signing {
+    let Parts { store, audit, authorizer, clock, .. } = parts.clone();
+    Signing::new(keystore, store, audit, authorizer, clock)
+}
+
+/// Opens the token of an initialised vault and brings HSM, store and audit log together.
+pub(super) async fn restart(
+    parts: &Parts,
+    vault: &Vault,
+    pending: Vec<Record>,
+) -> Result<(Signing, Vec<Finding>)> {
+    if parts.config.policy.trust_domain != vault.trust_domain {
+        let subject = format!("trust domain {}", parts.config.policy.trust_domain);
+        let why = format!("this vault was initialised with {}", vault.trust_domain);
+        return Err(Error::invalid("use", subject, why)
+            .hint("set [policy] trust_domain back: it is fixed at init"));
+    }
+    check_token(&parts.config.hsm, vault).await?;
+    let signing = signing(parts, open_keystore(&parts.config.hsm).await?);
+    let findings = signing.reconcile(pending).await?;
+    Ok((signing, findings))
+}
+
+/// Refuses another vault's token before anything is compared with it: every key would seem lost.
+async fn check_token(hsm: &Hsm, vault: &Vault) -> Result<TokenInfo> {
+    let uri: TokenUri = hsm.uri.parse()?;
+    let label = uri.label().to_owned();
+    let missing = || {
+        Error::not_found("find", format!("token {label}"), "no token has this label")
+            .hint("check token= in [hsm] uri and the module's own configuration")
+    };
+    // Processes that start at once on one SoftHSM token sometimes do not see it.
+    let uri_for_search = uri.clone();
+    let found = blocking(move || {
+        let module = Module::load(uri_for_search.module_path())?;
+        for _ in 0..5 {
+            if let TokenState::Ready(info) = module.token(&uri_for_search)? {
+                return Ok(Some(info));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Ok(None)
+    })
+    .await?;
+    let token = found.ok_or_else(missing)?;
+    if token.serial != vault.token_serial {
+        let why = format!("its serial is {}, this vault's is {}", token.serial, vault.token_serial);
+        return Err(Error::conflict("use", format!("token {label}"), why)
+            .hint("it is another token with the same label: correct [hsm] uri"));
+    }
+    Ok(token)
+}
+
+/// Everything above the spine.
+pub(super) fn assemble(
+    parts: &Parts,
+    signing: Signing,
+    vault: &Vault,
+    findings: Vec<Finding>,
+) -> Result<Opened> {
+    let Parts { config, store, clock, .. } = parts.clone();
+    let hub = Hub::new(store.clone(), clock.clone());
+    let options = acme::Options { request_timeout: config.acme.request_timeout };
+    let accounts = Accounts::new(store.clone(), signing.clone(), clock.clone(), options);
+    let policy = Policy { renew_after: config.acme.renew_after };
+    let issuer = Issuer::new(
+        store.clone(),
+        signing.clone(),
+        hub.clone(),
+        clock.clone(),
+        policy,
+        accounts.clone(),
+    );
+    let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
+    let lifetime = Duration::try_from(config.listen.identity_lifetime)
+        .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
+    let identities = Identities::new(
+        signing.clone(),
+        store,
+        clock,
+        vault.root_der()?,
+        vault.ca_key,
+        &vault.trust_domain,
+        lifetime,
+    );
+    let rooms = Rooms {
+        vault_id: vault.id.clone(),
+        signing,
+        identities,
+        hub,
+        issuer,
+        wake: runner.waker(),
+        accounts,
+        findings,
+    };
+    Ok(Opened { rooms, runner })
+}
