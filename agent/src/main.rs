@@ -1,2 +1,200 @@
-//! Program.
-fn main() {}
+//! `vault-agent`: receives certificate chains by push, installs them atomically, reloads the web
+//! server by its own commands and proves by a handshake that the new chain is served.
+
+mod app;
+mod challenge;
+mod command;
+mod config;
+mod connect;
+mod desired;
+mod durable;
+mod enroll;
+mod error;
+mod identity;
+mod install;
+mod keys;
+mod prove;
+mod status;
+mod subscribe;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use connect::Fingerprint;
+use error::{Error, Result};
+
+/// Installs pushed certificate chains on a web server and proves that they are served.
+#[derive(Parser)]
+#[command(name = "vault-agent", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "VAULT_AGENT_CONFIG",
+        default_value = "/etc/vault-agent/agent.toml"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Joins a vault with a one-time token and the fingerprint of its CA.
+    #[command(after_help = "Example: vault-agent enroll --vault vault.example:8200 \
+        --ca-fingerprint sha256:9f2c... --token-file token --config /etc/vault-agent/agent.toml")]
+    Enroll {
+        /// The vault.
+        #[arg(long, value_name = "HOST:PORT")]
+        vault: String,
+        /// The fingerprint that `vaultctl agent token` has printed.
+        #[arg(long, value_name = "sha256:HEX")]
+        ca_fingerprint: Fingerprint,
+        /// The file with the token that `vaultctl agent token` has printed.
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Replaces the identity of an agent that is enrolled.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Runs the agent.
+    #[command(after_help = "Example: vault-agent run --config /etc/vault-agent/agent.toml")]
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// How log lines are written to stderr. RUST_LOG says which.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
+    /// Shows what is held, installed and served, since when.
+    #[command(after_help = "Example: vault-agent status -o json")]
+    Status {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// A table for people, or JSON.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Checks a configuration file.
+    #[command(
+        after_help = "Example: vault-agent check-config --config /etc/vault-agent/agent.toml"
+    )]
+    CheckConfig {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+#[allow(clippy::print_stderr)] // the last words of a program
+fn report(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    if !error.hint.is_empty() {
+        eprintln!("hint: {}", error.hint);
+    }
+    ExitCode::from(error.kind.exit_code())
+}
+
+fn execute(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::CheckConfig { config } => config::load(&config.config).map(drop),
+        Verb::Enroll { vault, ca_fingerprint, token_file, config, replace } => {
+            let config = config::load(&config.config)?;
+            let token = enroll::read_token(&token_file)?;
+            let enrolled = enroll::enroll(&config, &vault, ca_fingerprint, &token, replace);
+            let spiffe_id = runtime()?.block_on(enrolled)?;
+            print(&format!("enrolled as {spiffe_id}"))
+        }
+        Verb::Status { config, output } => {
+            let config = config::load(&config.config)?;
+            let status = runtime()?.block_on(status::Status::read(&config))?;
+            match output {
+                Output::Table => print(&status.table()),
+                Output::Json => {
+                    let text = serde_json::to_string_pretty(&status);
+                    print(&text.map_err(|e| Error::local("encode", "the status", e))?)
+                }
+            }
+        }
+        Verb::Run { config, log_format } => {
+            start_logging(log_format);
+            let config = config::load(&config.config)?;
+            runtime()?.block_on(async {
+                let stop = CancellationToken::new();
+                tokio::spawn(stop_on_signal(stop.clone())?);
+                app::run(config, stop).await
+            })
+        }
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    let written = writeln!(std::io::stdout(), "{text}");
+    written.map_err(|e| Error::local("write", "the answer", e))
+}
+
+/// One thread for everything that waits: a web server's machine has better things to do.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    built.map_err(|e| Error::local("start", "the runtime", e))
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Cancels `stop` at SIGTERM or SIGINT.
+fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
+    let failed = |e: std::io::Error| Error::local("wait for", "signals", e);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    })
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::local("run", "a blocking call", e))?
+}

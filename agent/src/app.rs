@@ -1,0 +1,78 @@
+//! From a configuration to a running agent.
+
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::blocking;
+use crate::challenge::Presenter;
+use crate::config::Config;
+use crate::desired::{Desired, Exchange};
+use crate::durable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
+use crate::install::Installer;
+use crate::keys;
+use crate::subscribe::{self, Subscriber};
+
+/// Reports that may wait for the stream.
+const REPORTS: usize = 64;
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// Where the agent is not enrolled, another one runs on the same state, or a listener cannot be
+/// bound. A vault that is not there is no error: the agent waits for it.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+    durable::create_dir(&config.state_dir)?;
+    let _lock = lock(&config)?;
+    let state_dir = config.state_dir.clone();
+    let identity = blocking(move || Identity::load(&state_dir)).await?;
+    let presenter = Presenter::new(config.http01.as_ref(), &config.state_dir, stop.clone()).await?;
+    let config = Arc::new(config);
+    let (desired, desired_seen) = watch::channel(Desired::default());
+    let (reports, reports_received) = mpsc::channel(REPORTS);
+    let (channel, channel_seen) = watch::channel(None);
+    let exchange = Exchange { desired: desired_seen.clone(), reports };
+    let mut tasks = JoinSet::new();
+    let addresses = config.vault.addresses.clone();
+    tasks.spawn(presenter.run(exchange.clone(), stop.clone()));
+    tasks.spawn(Installer { config: config.clone() }.run(exchange, stop.clone()));
+    tasks.spawn(keys::run(config, desired_seen, channel_seen.clone(), stop.clone()));
+    tasks.spawn(subscribe::keep_identity(identity.clone(), channel_seen, stop.clone()));
+    let subscriber = Subscriber {
+        addresses,
+        identity: identity.clone(),
+        desired,
+        reports: reports_received,
+        channel,
+    };
+    tasks.spawn(subscriber.run(stop.clone()));
+    tracing::info!(spiffe_id = identity.spiffe_id(), "running");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let ended = tasks.join_next().await;
+    let by_itself = !stop.is_cancelled();
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    match ended {
+        Some(Err(error)) => Err(Error::local("run", "the agent", error)),
+        Some(Ok(())) if by_itself => Err(Error::local("run", "the agent", "a task has ended")),
+        _ => Ok(()),
+    }
+}
+
+/// Two agents on one state would undo each other's work.
+fn lock(config: &Config) -> Result<std::fs::File> {
+    let path = config.state_dir.join("lock");
+    let subject = path.display().to_string();
+    let file = std::fs::File::create(&path).map_err(|e| Error::local("open", &subject, e))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Error::new(ErrorKind::Conflict, "lock", &subject, "another agent runs on this state")
+    })?;
+    Ok(file)
+}

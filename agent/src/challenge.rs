@@ -1,0 +1,275 @@
+//! HTTP-01 challenges (RFC 8555 section 8.3): files below the web server's root, or answers by
+//! the agent's own listener.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use vault_proto::v1::{self, resource_report::Resource};
+
+use crate::config::Http01;
+use crate::desired::{Exchange, Report};
+use crate::durable;
+use crate::error::{Error, Result};
+
+/// Where challenges live (RFC 8555 section 8.3, RFC 8615).
+const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
+/// Requests that the agent's own listener answers at once.
+const CONNECTIONS: usize = 64;
+
+type Answers = Arc<ArcSwap<BTreeMap<String, String>>>;
+
+/// Presents challenges in the configured way.
+pub enum Presenter {
+    /// Files below a web server's root.
+    Webroot {
+        /// `.well-known/acme-challenge` below it.
+        dir: PathBuf,
+        /// What was written there, so that a restart removes it.
+        written: PathBuf,
+    },
+    /// The agent's own listener.
+    Listener(Answers),
+    /// No way was configured: every challenge is refused.
+    None,
+}
+
+impl Presenter {
+    /// Prepares the configured way; a listener is bound now.
+    ///
+    /// # Errors
+    /// `Unavailable` where the address is taken, `Invalid` where the webroot is no directory.
+    pub async fn new(
+        http01: Option<&Http01>,
+        state_dir: &Path,
+        stop: CancellationToken,
+    ) -> Result<Self> {
+        match http01 {
+            None => Ok(Self::None),
+            Some(Http01::Webroot(root)) => {
+                if !root.is_dir() {
+                    let subject = format!("webroot {}", root.display());
+                    return Err(Error::invalid("use", subject, "it is no directory")
+                        .hint("check [http01] webroot in agent.toml"));
+                }
+                let dir = root.join(".well-known").join("acme-challenge");
+                Ok(Self::Webroot { dir, written: state_dir.join("challenges.json") })
+            }
+            Some(Http01::Listen(address)) => {
+                let listener = TcpListener::bind(address).await.map_err(|e| {
+                    Error::unavailable("listen on", address.to_string(), e)
+                        .hint("check [http01] listen in agent.toml; port 80 needs a capability")
+                })?;
+                let answers = Answers::default();
+                tokio::spawn(serve(listener, answers.clone(), stop));
+                Ok(Self::Listener(answers))
+            }
+        }
+    }
+
+    /// Follows the desired state until `stop`.
+    pub async fn run(self, mut exchange: Exchange, stop: CancellationToken) {
+        let (mut connection, mut presented) = (0, BTreeSet::new());
+        loop {
+            let desired = exchange.desired.borrow_and_update().clone();
+            if desired.connection != connection {
+                connection = desired.connection;
+                presented.clear();
+            }
+            if desired.known {
+                let wanted = &desired.challenges;
+                let cleaned = self.keep_only(wanted);
+                for (token, challenge) in wanted.iter() {
+                    if presented.insert(token.clone()) {
+                        let outcome = cleaned.clone().and_then(|()| self.present(challenge));
+                        let report = report(token, outcome);
+                        let report = Report { connection, report };
+                        if exchange.reports.send(report).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                presented.retain(|token| wanted.contains_key(token));
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = exchange.desired.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Ends showing whatever is not wanted any more.
+    fn keep_only(&self, wanted: &BTreeMap<String, v1::WantedChallenge>) -> Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Listener(answers) => {
+                answers.rcu(|now| {
+                    let mut kept = BTreeMap::clone(now);
+                    kept.retain(|token, _| wanted.contains_key(token));
+                    kept
+                });
+                Ok(())
+            }
+            Self::Webroot { dir, written } => {
+                let known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
+                let (kept, gone): (BTreeSet<_>, BTreeSet<_>) =
+                    known.into_iter().partition(|token| wanted.contains_key(token));
+                for token in gone.iter().filter(|token| is_token(token)) {
+                    durable::remove(&dir.join(token))?;
+                }
+                match gone.is_empty() {
+                    true => Ok(()),
+                    false => durable::write_json(written, &kept),
+                }
+            }
+        }
+    }
+
+    fn present(&self, challenge: &v1::WantedChallenge) -> Result<()> {
+        let subject = || format!("the challenge for {}", challenge.identifier);
+        // The token becomes a file's name: anything else than base64url could be a path.
+        if !is_token(&challenge.token) {
+            return Err(Error::invalid("present", subject(), "its token is malformed"));
+        }
+        match self {
+            Self::None => Err(Error::invalid("present", subject(), "no [http01] is configured")),
+            Self::Listener(answers) => {
+                let (token, answer) = (&challenge.token, &challenge.key_authorization);
+                answers.rcu(|now| {
+                    let mut more = BTreeMap::clone(now);
+                    more.insert(token.clone(), answer.clone());
+                    more
+                });
+                Ok(())
+            }
+            Self::Webroot { dir, written } => {
+                let failed =
+                    |e: std::io::Error| Error::local("create", dir.display().to_string(), e);
+                fs::create_dir_all(dir).map_err(failed)?;
+                // The web server's workers run as somebody else.
+                for own in [Some(dir.as_path()), dir.parent()].into_iter().flatten() {
+                    let _ = fs::set_permissions(own, fs::Permissions::from_mode(0o755));
+                }
+                let mut known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
+                known.insert(challenge.token.clone());
+                durable::write_json(written, &known)?;
+                let path = dir.join(&challenge.token);
+                durable::write(&path, challenge.key_authorization.as_bytes(), 0o644)
+            }
+        }
+    }
+}
+
+/// RFC 8555 section 8.1: base64url, and long enough not to be guessed.
+fn is_token(text: &str) -> bool {
+    (1..=256).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn report(token: &str, outcome: Result<()>) -> v1::ResourceReport {
+    let (outcome, detail) = match outcome {
+        Ok(()) => (v1::Outcome::Serving, String::new()),
+        Err(error) => {
+            tracing::warn!(%error, "a challenge is not presented");
+            (v1::Outcome::Failed, error.to_string())
+        }
+    };
+    v1::ResourceReport {
+        resource: Some(Resource::Challenge(token.to_owned())),
+        version: 0,
+        outcome: outcome.into(),
+        detail,
+    }
+}
+
+async fn serve(listener: TcpListener, answers: Answers, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let answers = answers.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&answers, &request);
+                async move { Ok::<_, std::convert::Infallible>(answer) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(std::time::Duration::from_secs(10))
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "a challenge request ended early");
+            }
+            drop(slot);
+        });
+    }
+}
+
+fn answer(answers: &Answers, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let token = request.uri().path().strip_prefix(WELL_KNOWN).unwrap_or_default();
+    let known = answers.load().get(token).cloned();
+    let (status, body) = match known {
+        Some(answer) => (StatusCode::OK, answer),
+        None => (StatusCode::NOT_FOUND, String::new()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let octets = http::HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(CONTENT_TYPE, octets);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_a_path_is_refused() {
+        for text in ["", "..", "../x", "a/b", ".hidden", "a b", "a%2e"] {
+            assert!(!is_token(text), "{text}");
+        }
+        assert!(is_token("DGyRejmCefe7v4NfDGDKfA-_"));
+    }
+
+    #[tokio::test]
+    async fn a_challenge_below_the_webroot_comes_and_goes() {
+        let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let webroot = Http01::Webroot(root.path().to_owned());
+        let presenter =
+            Presenter::new(Some(&webroot), state.path(), CancellationToken::new()).await.unwrap();
+        let challenge = v1::WantedChallenge {
+            token: "tok".to_owned(),
+            key_authorization: "tok.thumb".to_owned(),
+            identifier: "a.example".to_owned(),
+        };
+        presenter.present(&challenge).unwrap();
+        let file = root.path().join(".well-known/acme-challenge/tok");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "tok.thumb");
+        let foreign = file.with_file_name("other");
+        fs::write(&foreign, "somebody else's").unwrap();
+        presenter.keep_only(&BTreeMap::new()).unwrap();
+        assert!(!file.exists());
+        assert!(foreign.exists());
+    }
+}

@@ -1,0 +1,273 @@
+//! Installing chains: files exchanged atomically, the web server reloaded by the agent's own
+//! commands, the new leaf seen in a handshake; else everything as it was.
+//!
+//! Level-triggered: what is wanted is compared with what is held whenever either may have changed,
+//! so that a missed message, a restart or a repaired configuration all lead to the same place.
+
+mod target;
+pub mod transaction;
+mod verify;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use vault_proto::v1::{self, Custody, resource_report::Resource};
+
+use transaction::{Files, Held};
+use verify::Chain;
+
+use crate::config::{Config, Install};
+use crate::desired::{Exchange, Report};
+use crate::error::{Error, Result};
+use crate::{blocking, command, prove};
+
+/// Installs what is wanted.
+pub struct Installer {
+    /// Where, and with which commands.
+    pub config: Arc<Config>,
+}
+
+/// What is known of one certificate here, between two looks.
+#[derive(Default)]
+struct Standing {
+    /// The version and connection of the last report.
+    reported: Option<(u64, u64)>,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    version: u64,
+    why: String,
+    again_at: Instant,
+    pauses: backon::ExponentialBackoff,
+}
+
+/// Pauses between attempts at the same version: half a minute to an hour.
+fn pauses() -> backon::ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_secs(30))
+        .with_max_delay(Duration::from_secs(3600))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+impl Installer {
+    /// Follows the desired state until `stop`; what a crash left open is settled first.
+    pub async fn run(self, mut exchange: Exchange, stop: CancellationToken) {
+        for install in &self.config.install {
+            if let Err(error) = self.settle(install).await {
+                tracing::error!(certificate = %install.certificate, %error,
+                    "an interrupted installation was not settled");
+            }
+        }
+        let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
+        loop {
+            let desired = exchange.desired.borrow_and_update().clone();
+            standings.retain(|name, _| desired.certificates.contains_key(name));
+            for wanted in desired.certificates.values().filter(|wanted| wanted.version > 0) {
+                let standing = standings.entry(wanted.name.clone()).or_default();
+                let Some(report) = self.look(wanted, standing, desired.connection).await else {
+                    continue;
+                };
+                standing.reported = Some((wanted.version, desired.connection));
+                let report = Report { connection: desired.connection, report };
+                if exchange.reports.send(report).await.is_err() {
+                    return;
+                }
+            }
+            let next =
+                standings.values().filter_map(|s| s.failed.as_ref().map(|f| f.again_at)).min();
+            let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = exchange.desired.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Brings one certificate to where it is wanted; a report where there is something to say.
+    async fn look(
+        &self,
+        wanted: &v1::WantedCertificate,
+        standing: &mut Standing,
+        connection: u64,
+    ) -> Option<v1::ResourceReport> {
+        let known = standing.reported == Some((wanted.version, connection));
+        if let Some(failed) = standing.failed.as_ref().filter(|f| f.version == wanted.version)
+            && Instant::now() < failed.again_at
+        {
+            let nack = || report(wanted, v1::Outcome::Failed, failed.why.clone());
+            return (!known).then(nack);
+        }
+        match self.hold(wanted).await {
+            Ok((held, fresh)) => {
+                standing.failed = None;
+                let outcome =
+                    if held.served { v1::Outcome::Serving } else { v1::Outcome::Installed };
+                (fresh || !known).then(|| report(wanted, outcome, held.proof))
+            }
+            Err(error) => {
+                tracing::warn!(certificate = wanted.name, version = wanted.version, %error,
+                    hint = error.hint, "not installed");
+                let same = standing.failed.take().filter(|f| f.version == wanted.version);
+                let mut pauses = same.map_or_else(pauses, |failed| failed.pauses);
+                let pause = pauses.next().unwrap_or(Duration::from_secs(3600));
+                let (why, again_at) = (error.to_string(), Instant::now() + pause);
+                standing.failed =
+                    Some(Failed { version: wanted.version, why: why.clone(), again_at, pauses });
+                Some(report(wanted, v1::Outcome::Failed, why))
+            }
+        }
+    }
+
+    /// Holds a version: nothing where it is in place, else an installation. Answers whether it was
+    /// installed now.
+    async fn hold(&self, wanted: &v1::WantedCertificate) -> Result<(Held, bool)> {
+        let subject = || format!("certificate {}", wanted.name);
+        let install = self.config.install.iter().find(|i| i.certificate.as_str() == wanted.name);
+        let install = install.ok_or_else(|| {
+            Error::invalid("install", subject(), "agent.toml has no [[install]] for it")
+                .hint("add one and restart the agent")
+        })?;
+        let chain = Chain::parse(&wanted.chain_pem)?;
+        let agent_keeps_it = wanted.custody() == Custody::Agent;
+        let (state_dir, own, own_chain) =
+            (self.config.state_dir.clone(), install.clone(), chain.clone());
+        let (files, key, present) = blocking(move || {
+            let files = Files::open(&state_dir, &own)?;
+            let key = files.key_for(&own_chain, agent_keeps_it)?;
+            let held = files.held()?.filter(|held| held.fingerprint == own_chain.fingerprint());
+            let present = match held {
+                Some(held) if files.intact(&own_chain, key.as_ref())? => Some(held),
+                _ => None,
+            };
+            Ok((Arc::new(files), key, present))
+        })
+        .await?;
+        if let Some(held) = present.filter(|held| held.version == wanted.version) {
+            return Ok((held, false));
+        }
+        let version = wanted.version;
+        let (swap_files, swap_chain, swap_key) = (files.clone(), chain.clone(), key.clone());
+        let tried = async {
+            blocking(move || swap_files.swap(version, &swap_chain, swap_key.as_ref())).await?;
+            apply(install, &chain).await
+        };
+        match tried.await {
+            Ok(proof) => {
+                let held = held(version, &chain, proof);
+                let (commit, record) = (files.clone(), held.clone());
+                blocking(move || commit.commit(&record, key.as_ref())).await?;
+                tracing::info!(
+                    certificate = wanted.name,
+                    version,
+                    serial = held.serial,
+                    proof = held.proof,
+                    "installed"
+                );
+                Ok((held, true))
+            }
+            Err(error) => Err(self.undo(install, files, error).await),
+        }
+    }
+
+    /// Puts the last good files back and reloads; the error says what became of that.
+    async fn undo(&self, install: &Install, files: Arc<Files>, error: Error) -> Error {
+        let rolled_back = blocking(move || files.roll_back()).await;
+        let subject = format!("certificate {}", install.certificate);
+        if let Err(second) = rolled_back {
+            let why = format!("{error}; and the last good files were not restored: {second}");
+            return Error::local("install", subject, why);
+        }
+        if let Some(reload) = &install.reload
+            && let Err(second) = command::run("reload", reload, install.command_timeout).await
+        {
+            let why = format!("{error}; the last good files are back, but: {second}");
+            return Error::local("install", subject, why);
+        }
+        Error::local("install", subject, format!("{error}; the last good files are back"))
+            .hint(error.hint)
+    }
+
+    /// Ends an exchange that a crash left open: kept where the new leaf is served, else undone.
+    async fn settle(&self, install: &Install) -> Result<()> {
+        let (state_dir, own) = (self.config.state_dir.clone(), install.clone());
+        let (files, open) = blocking(move || {
+            let files = Files::open(&state_dir, &own)?;
+            let open = files.interrupted()?;
+            Ok((Arc::new(files), open))
+        })
+        .await?;
+        let Some((version, chain)) = open else { return Ok(()) };
+        tracing::warn!(certificate = %install.certificate, version, "an installation was interrupted");
+        if let (Some(chain), Some(check)) = (&chain, &install.check)
+            && prove::leaf_of(check.address, &check.server_name)
+                .await
+                .is_ok_and(|seen| seen == chain.leaf_der)
+            && let Ok(key) = files.key_for(chain, install.key.is_some())
+        {
+            let held = held(version, chain, Some(proof(install, chain)));
+            return blocking(move || files.commit(&held, key.as_ref())).await;
+        }
+        blocking(move || files.roll_back()).await?;
+        match &install.reload {
+            Some(reload) => command::run("reload", reload, install.command_timeout).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tests, reloads and proves; `None` where nothing can be proven.
+async fn apply(install: &Install, chain: &Chain) -> Result<Option<String>> {
+    if let Some(test) = &install.test {
+        command::run("test", test, install.command_timeout).await?;
+    }
+    if let Some(reload) = &install.reload {
+        command::run("reload", reload, install.command_timeout).await?;
+    }
+    match &install.check {
+        Some(check) => {
+            prove::serves(check, &chain.leaf_der).await?;
+            Ok(Some(proof(install, chain)))
+        }
+        None => Ok(None),
+    }
+}
+
+fn proof(install: &Install, chain: &Chain) -> String {
+    let seen_at = install
+        .check
+        .as_ref()
+        .map_or(String::new(), |check| format!("{} for {}", check.address, check.server_name));
+    format!("a handshake with {seen_at} showed serial {}", chain.serial)
+}
+
+fn held(version: u64, chain: &Chain, proof: Option<String>) -> Held {
+    Held {
+        version,
+        fingerprint: chain.fingerprint(),
+        serial: chain.serial.clone(),
+        not_after: chain.not_after,
+        served: proof.is_some(),
+        proof: proof.unwrap_or_else(|| "installed; no check is configured".to_owned()),
+        since: OffsetDateTime::now_utc(),
+    }
+}
+
+fn report(
+    wanted: &v1::WantedCertificate,
+    outcome: v1::Outcome,
+    detail: String,
+) -> v1::ResourceReport {
+    v1::ResourceReport {
+        resource: Some(Resource::Certificate(wanted.name.clone())),
+        version: wanted.version,
+        outcome: outcome.into(),
+        detail,
+    }
+}

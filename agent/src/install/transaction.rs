@@ -1,0 +1,260 @@
+//! The exchange of files, undone by a journal: whatever happens in between, either the new files
+//! are proven or the last good ones are back.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::{
+    target::{Access, Content, Target},
+    verify::Chain,
+};
+use crate::config::Install;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::keys::{self, LocalKey};
+
+/// What is held of a certificate: the last version that was proven here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Held {
+    /// The vault's version.
+    pub version: u64,
+    /// SHA-256 over the leaf's DER, lower-case hex.
+    pub fingerprint: String,
+    /// The leaf's serial number, lower-case hex.
+    pub serial: String,
+    /// The leaf's end.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// Whether a handshake has shown it.
+    pub served: bool,
+    /// How it was proven.
+    pub proof: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+}
+
+/// What was there before, written before anything is touched.
+#[derive(Serialize, Deserialize)]
+struct Journal {
+    version: u64,
+    /// `None`: there was no file.
+    chain: Option<Access>,
+    key: Option<Access>,
+    /// A chain of custody `vault` leaves the key's file alone.
+    with_key: bool,
+}
+
+/// One certificate's files and records.
+pub struct Files {
+    dir: PathBuf,
+    chain: Target,
+    key: Option<Target>,
+    chain_access: Access,
+    key_access: Access,
+    state_dir: PathBuf,
+    certificate: String,
+}
+
+impl Files {
+    /// Opens the directories of the files.
+    ///
+    /// # Errors
+    /// `Invalid` where a path or an owner of `agent.toml` is not there.
+    pub fn open(state_dir: &Path, install: &Install) -> Result<Self> {
+        let certificate = install.certificate.to_string();
+        let dir = keys::directory(state_dir, &certificate);
+        durable::create_dir(&dir)?;
+        let uid = install.owner.as_deref().map(user).transpose()?;
+        let gid = install.group.as_deref().map(group).transpose()?;
+        Ok(Self {
+            dir,
+            chain: Target::open(&install.chain)?,
+            key: install.key.as_deref().map(Target::open).transpose()?,
+            chain_access: Access { mode: install.mode, uid, gid },
+            key_access: Access { mode: install.key_mode, uid, gid },
+            state_dir: state_dir.to_owned(),
+            certificate,
+        })
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.dir.join("journal.json")
+    }
+    fn backup(&self, of: &str) -> PathBuf {
+        self.dir.join(format!("last-good-{of}.pem"))
+    }
+    fn held_key(&self) -> PathBuf {
+        self.dir.join("key.pem")
+    }
+
+    /// What is held.
+    ///
+    /// # Errors
+    /// Where the state directory is damaged.
+    pub fn held(&self) -> Result<Option<Held>> {
+        held(&self.state_dir, &self.certificate)
+    }
+
+    /// The key that belongs to a chain: the one that waits for it, or the one in use. `None` where
+    /// the vault keeps the key.
+    ///
+    /// # Errors
+    /// `Verification` where the agent keeps the key and has none that fits.
+    pub fn key_for(&self, chain: &Chain, agent_keeps_it: bool) -> Result<Option<LocalKey>> {
+        if !agent_keeps_it {
+            return Ok(None);
+        }
+        let subject = || format!("certificate {}", self.certificate);
+        if self.key.is_none() {
+            return Err(Error::invalid("install", subject(), "agent.toml names no key file"));
+        }
+        let waiting = keys::pending(&self.state_dir, &self.certificate)?;
+        let kept = self.kept_key()?;
+        let fitting = [waiting, kept].into_iter().flatten().find(|k| k.spki_der == chain.spki_der);
+        let none = || {
+            Error::verification("install", subject(), "no key of this server belongs to the chain")
+                .hint("`vaultctl cert renew NAME --force` orders one for a new key")
+        };
+        Ok(Some(fitting.ok_or_else(none)?))
+    }
+
+    fn kept_key(&self) -> Result<Option<LocalKey>> {
+        let Some(bytes) = durable::read(&self.held_key())? else { return Ok(None) };
+        let pem = String::from_utf8(bytes).map_err(|e| {
+            Error::local("read", self.held_key().display().to_string(), e.utf8_error())
+        })?;
+        LocalKey::parse(Zeroizing::new(pem)).map(Some)
+    }
+
+    /// Whether the files are as they were proven.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn intact(&self, chain: &Chain, key: Option<&LocalKey>) -> Result<bool> {
+        let same = |target: &Target, bytes: &[u8]| -> Result<bool> {
+            Ok(target.read()?.is_some_and(|content| *content.bytes == bytes))
+        };
+        let key_intact = match (&self.key, key) {
+            (Some(target), Some(key)) => same(target, key.pem.as_bytes())?,
+            _ => true,
+        };
+        Ok(key_intact && same(&self.chain, chain.pem.as_bytes())?)
+    }
+
+    /// Remembers the last good files, then puts the new ones in place.
+    ///
+    /// # Errors
+    /// Where any of it is refused; [`Files::roll_back`] is right after any outcome.
+    pub fn swap(&self, version: u64, chain: &Chain, key: Option<&LocalKey>) -> Result<()> {
+        let remember = |target: &Target, name: &str| -> Result<Option<Access>> {
+            let Some(content) = target.read()? else { return Ok(None) };
+            durable::write(&self.backup(name), &content.bytes, 0o600)?;
+            Ok(Some(content.access))
+        };
+        let key_target = self.key.as_ref().zip(key);
+        let journal = Journal {
+            version,
+            chain: remember(&self.chain, "chain")?,
+            key: key_target.map(|(target, _)| remember(target, "key")).transpose()?.flatten(),
+            with_key: key_target.is_some(),
+        };
+        durable::write_json(&self.journal(), &journal)?;
+        if let Some((target, key)) = key_target {
+            let bytes = Zeroizing::new(key.pem.as_bytes().to_vec());
+            target.replace(&Content { bytes, access: self.key_access })?;
+        }
+        let bytes = Zeroizing::new(chain.pem.as_bytes().to_vec());
+        self.chain.replace(&Content { bytes, access: self.chain_access })
+    }
+
+    /// Puts the last good files back. Does nothing where no exchange is open.
+    ///
+    /// # Errors
+    /// Where a file cannot be written; the journal stays, so that it is tried again.
+    pub fn roll_back(&self) -> Result<()> {
+        let Some(journal) = durable::read_json::<Journal>(&self.journal())? else { return Ok(()) };
+        let restore = |target: &Target, name: &str, access: Option<Access>| -> Result<()> {
+            let Some(access) = access else { return target.remove() };
+            let bytes = durable::read(&self.backup(name))?.ok_or_else(|| {
+                Error::local("restore", self.backup(name).display().to_string(), "it is gone")
+            })?;
+            target.replace(&Content { bytes: Zeroizing::new(bytes), access })
+        };
+        if let Some(key) = self.key.as_ref().filter(|_| journal.with_key) {
+            restore(key, "key", journal.key)?;
+        }
+        restore(&self.chain, "chain", journal.chain)?;
+        self.close()
+    }
+
+    /// Makes the new files the last good ones.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be written.
+    pub fn commit(&self, held: &Held, key: Option<&LocalKey>) -> Result<()> {
+        if let Some(key) = key {
+            durable::write(&self.held_key(), key.pem.as_bytes(), 0o600)?;
+        }
+        durable::write_json(&self.dir.join("held.json"), held)?;
+        if key.is_some_and(|key| self.waits(key)) {
+            keys::forget_pending(&self.state_dir, &self.certificate)?;
+        }
+        self.close()
+    }
+
+    fn waits(&self, key: &LocalKey) -> bool {
+        let waiting = keys::pending(&self.state_dir, &self.certificate);
+        waiting.is_ok_and(|waiting| waiting.is_some_and(|w| w.spki_der == key.spki_der))
+    }
+
+    fn close(&self) -> Result<()> {
+        durable::remove(&self.journal())?;
+        durable::remove(&self.backup("key"))?;
+        durable::remove(&self.backup("chain"))
+    }
+
+    /// The version of an exchange that a crash left open, and the chain that is in place now.
+    ///
+    /// # Errors
+    /// Where the state directory is damaged.
+    pub fn interrupted(&self) -> Result<Option<(u64, Option<Chain>)>> {
+        let Some(journal) = durable::read_json::<Journal>(&self.journal())? else {
+            return Ok(None);
+        };
+        let present = self.chain.read()?;
+        let chain = present.and_then(|content| {
+            String::from_utf8(content.bytes.to_vec()).ok().and_then(|pem| Chain::parse(&pem).ok())
+        });
+        Ok(Some((journal.version, chain)))
+    }
+}
+
+/// What is held of a certificate.
+///
+/// # Errors
+/// Where the state directory is damaged.
+pub fn held(state_dir: &Path, certificate: &str) -> Result<Option<Held>> {
+    durable::read_json(&keys::directory(state_dir, certificate).join("held.json"))
+}
+
+fn user(name: &str) -> Result<u32> {
+    let bad = |why: String| Error::invalid("find", format!("user {name}"), why);
+    match nix::unistd::User::from_name(name) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err(bad("there is no such user".to_owned()).hint("check owner in agent.toml")),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+fn group(name: &str) -> Result<u32> {
+    let bad = |why: String| Error::invalid("find", format!("group {name}"), why);
+    match nix::unistd::Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(bad("there is no such group".to_owned()).hint("check group in agent.toml")),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
