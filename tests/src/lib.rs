@@ -3,4 +3,9 @@
 //! not installed fails the test that needs it.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a testkit fails loudly
 
+pub mod agent;
+pub mod nginx;
+pub mod pebble;
 pub mod process;
+pub mod programs;
+pub mod vault;

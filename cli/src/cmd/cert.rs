@@ -1,0 +1,374 @@
+//! `vaultctl cert`.
+
+mod wait;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use vault_proto::v1;
+
+use super::Context;
+use crate::args::{AlgorithmName, ChallengeName, CustodyName};
+use crate::client::call;
+use crate::error::Result;
+use crate::output::{self, Row};
+
+/// Certificates.
+#[derive(Debug, Subcommand)]
+pub enum Cert {
+    /// Declares a certificate and orders it.
+    #[command(after_help = "Example: vaultctl cert issue shop --account le --domain shop.example \
+        --challenge http-01 --custody agent --deploy-to web1 --wait")]
+    Issue(Issue),
+    /// Lists certificates.
+    #[command(after_help = "Example: vaultctl cert list")]
+    List,
+    /// Shows one certificate.
+    #[command(after_help = "Example: vaultctl cert show shop -o json")]
+    Show {
+        /// The certificate's name.
+        name: String,
+    },
+    /// Writes a certificate's chain to stdout, PEM, leaf first.
+    #[command(after_help = "Example: vaultctl cert chain shop > shop.pem")]
+    Chain {
+        /// The certificate's name.
+        name: String,
+    },
+    /// Lists every version that was issued, newest first.
+    #[command(after_help = "Example: vaultctl cert history shop")]
+    History {
+        /// The certificate's name.
+        name: String,
+    },
+    /// Orders a new version where one is due, or at once with --force.
+    #[command(after_help = "Example: vaultctl cert renew shop --force --wait")]
+    Renew {
+        /// The certificate's name.
+        name: String,
+        /// Although it is not due.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Revokes the version in force at the CA (RFC 8555 section 7.6).
+    #[command(after_help = "Example: vaultctl cert revoke shop --reason superseded --yes")]
+    Revoke {
+        /// The certificate's name.
+        name: String,
+        /// unspecified, key-compromise, affiliation-changed, superseded or cessation-of-operation.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Forgets a certificate that is deployed nowhere, and destroys its HSM key.
+    #[command(after_help = "Example: vaultctl cert delete shop --yes")]
+    Delete {
+        /// The certificate's name.
+        name: String,
+    },
+    /// Deploys a certificate to further agents.
+    #[command(after_help = "Example: vaultctl cert deploy shop --to web2 --to web3")]
+    Deploy {
+        /// The certificate's name.
+        name: String,
+        /// An agent; may be repeated.
+        #[arg(long = "to", value_name = "AGENT", required = true, num_args = 1..)]
+        to: Vec<String>,
+    },
+    /// Stops deploying to agents; their files stay.
+    #[command(after_help = "Example: vaultctl cert undeploy shop --from web2")]
+    Undeploy {
+        /// The certificate's name.
+        name: String,
+        /// An agent; may be repeated.
+        #[arg(long = "from", value_name = "AGENT", required = true, num_args = 1..)]
+        from: Vec<String>,
+    },
+}
+
+/// What to issue.
+#[derive(Debug, Args)]
+pub struct Issue {
+    /// The certificate's name.
+    name: String,
+    /// The ACME account.
+    #[arg(long)]
+    account: String,
+    /// A DNS name; may be repeated.
+    #[arg(long = "domain", value_name = "NAME", required_unless_present = "ips")]
+    domains: Vec<String>,
+    /// An IP address; may be repeated.
+    #[arg(long = "ip", value_name = "ADDRESS")]
+    ips: Vec<String>,
+    /// How control of the names is proven.
+    #[arg(long, value_enum)]
+    challenge: ChallengeName,
+    /// Who keeps the private key.
+    #[arg(long, value_enum, default_value_t = CustodyName::Vault)]
+    custody: CustodyName,
+    /// The key's algorithm.
+    #[arg(long, value_enum, default_value_t = AlgorithmName::EcP256)]
+    algorithm: AlgorithmName,
+    /// An ACME profile of the CA's; behind `issue` it may be written as --profile, too.
+    #[arg(long, value_name = "P")]
+    acme_profile: Option<String>,
+    /// Ask for must-staple (RFC 7633).
+    #[arg(long)]
+    must_staple: bool,
+    /// An agent that gets it; may be repeated.
+    #[arg(long = "deploy-to", value_name = "AGENT", num_args = 1..)]
+    deploy_to: Vec<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Whether to wait for the end.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
+    /// Wait until it is issued and every agent has proven it; 1 where an attempt fails.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait; 6 where that is over.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5m")]
+    wait_timeout: Duration,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    name: String,
+    status: String,
+    progress: String,
+    account: String,
+    domains: Vec<String>,
+    ips: Vec<String>,
+    challenge: String,
+    custody: &'static str,
+    algorithm: &'static str,
+    profile: String,
+    must_staple: bool,
+    key_id: String,
+    version: u64,
+    serial: String,
+    not_before: Option<String>,
+    not_after: Option<String>,
+    renew_at: Option<String>,
+    failed_attempts: u32,
+    last_error: String,
+    deployments: Vec<Deployment>,
+}
+
+#[derive(Serialize)]
+struct Deployment {
+    agent: String,
+    held_version: u64,
+    status: String,
+    detail: String,
+    updated_at: Option<String>,
+}
+
+impl Row for Shown {
+    const HEADER: &'static [&'static str] = &[
+        "NAME", "STATUS", "PROGRESS", "VERSION", "CUSTODY", "NAMES", "ENDS", "RENEWS", "DEPLOYED",
+    ];
+    fn cells(&self) -> Vec<String> {
+        let names: Vec<_> = self.domains.iter().chain(&self.ips).cloned().collect();
+        let deployed: Vec<_> =
+            self.deployments.iter().map(|d| format!("{} ({})", d.agent, d.status)).collect();
+        vec![
+            self.name.clone(),
+            self.status.clone(),
+            self.progress.clone(),
+            self.version.to_string(),
+            self.custody.to_owned(),
+            names.join(", "),
+            output::short(&self.not_after),
+            output::short(&self.renew_at),
+            deployed.join(", "),
+        ]
+    }
+}
+
+impl From<v1::Certificate> for Shown {
+    fn from(c: v1::Certificate) -> Self {
+        let deployment = |d: v1::Deployment| Deployment {
+            agent: d.agent,
+            held_version: d.held_version,
+            status: d.status,
+            detail: d.detail,
+            updated_at: output::time(d.updated_at),
+        };
+        Self {
+            custody: output::custody(c.custody()),
+            algorithm: output::algorithm(c.algorithm()),
+            not_before: output::time(c.not_before),
+            not_after: output::time(c.not_after),
+            renew_at: output::time(c.renew_at),
+            deployments: c.deployments.into_iter().map(deployment).collect(),
+            name: c.name,
+            status: c.status,
+            progress: c.progress,
+            account: c.account,
+            domains: c.domains,
+            ips: c.ips,
+            challenge: c.challenge,
+            profile: c.profile,
+            must_staple: c.must_staple,
+            key_id: c.key_id,
+            version: c.version,
+            serial: c.serial,
+            failed_attempts: c.failed_attempts,
+            last_error: c.last_error,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Version {
+    version: u64,
+    serial: String,
+    not_before: Option<String>,
+    not_after: Option<String>,
+    issued_at: Option<String>,
+    fingerprint: String,
+    revoked: String,
+}
+
+impl Row for Version {
+    const HEADER: &'static [&'static str] =
+        &["VERSION", "SERIAL", "STARTS", "ENDS", "ISSUED", "REVOKED"];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.version.to_string(),
+            self.serial.clone(),
+            output::short(&self.not_before),
+            output::short(&self.not_after),
+            output::short(&self.issued_at),
+            self.revoked.clone(),
+        ]
+    }
+}
+
+impl From<v1::CertificateVersion> for Version {
+    fn from(v: v1::CertificateVersion) -> Self {
+        Self {
+            not_before: output::time(v.not_before),
+            not_after: output::time(v.not_after),
+            issued_at: output::time(v.issued_at),
+            version: v.version,
+            serial: v.serial,
+            fingerprint: v.fingerprint,
+            revoked: v.revoked,
+        }
+    }
+}
+
+fn issue_request(args: Issue) -> v1::IssueCertificateRequest {
+    v1::IssueCertificateRequest {
+        name: args.name,
+        account: args.account,
+        domains: args.domains,
+        ips: args.ips,
+        challenge: args.challenge.as_str().to_owned(),
+        custody: args.custody.wire().into(),
+        algorithm: args.algorithm.wire().into(),
+        profile: args.acme_profile.unwrap_or_default(),
+        deploy_to: args.deploy_to,
+        must_staple: args.must_staple,
+    }
+}
+
+/// Runs one verb.
+///
+/// # Errors
+/// What the vault says, and where the wait ends without a proof.
+pub async fn run(context: &Context, verb: Cert) -> Result<()> {
+    match &verb {
+        Cert::Revoke { name, .. } => context.confirm(&format!("revoke certificate {name}"))?,
+        Cert::Delete { name } => {
+            context.confirm(&format!("forget certificate {name} and destroy its key"))?;
+        }
+        _ => {}
+    }
+    let client = context.client().await?;
+    let mut certificates = client.certificates();
+    let certificate = match verb {
+        Cert::List => {
+            let all = certificates.list_certificates(call(v1::ListCertificatesRequest {})).await?;
+            let all = all.into_inner().certificates;
+            let rows: Vec<_> = all.into_iter().map(Shown::from).collect();
+            return output::list(context.format, &rows);
+        }
+        Cert::History { name } => {
+            let request = v1::CertificateHistoryRequest { name };
+            let all = certificates.certificate_history(call(request)).await?.into_inner();
+            let rows: Vec<_> = all.versions.into_iter().map(Version::from).collect();
+            return output::list(context.format, &rows);
+        }
+        Cert::Chain { name } => {
+            let request = v1::GetCertificateRequest { name };
+            let found = certificates.get_certificate(call(request)).await?.into_inner();
+            return chain(&found);
+        }
+        Cert::Delete { name } => {
+            let request = v1::DeleteCertificateRequest { name };
+            certificates.delete_certificate(call(request)).await?;
+            return Ok(());
+        }
+        Cert::Issue(args) => {
+            let wait = args.wait;
+            let issued = certificates.issue_certificate(call(issue_request(args))).await?;
+            wait::end(&client, issued.into_inner(), 1, wait).await?
+        }
+        Cert::Renew { name, force, wait } => renew(&client, name, force, wait).await?,
+        Cert::Show { name } => certificates
+            .get_certificate(call(v1::GetCertificateRequest { name }))
+            .await?
+            .into_inner(),
+        Cert::Revoke { name, reason } => {
+            let request = v1::RevokeCertificateRequest { name, reason };
+            certificates.revoke_certificate(call(request)).await?.into_inner()
+        }
+        Cert::Deploy { name, to } => {
+            let request = v1::DeployCertificateRequest { name, agents: to };
+            certificates.deploy_certificate(call(request)).await?.into_inner()
+        }
+        Cert::Undeploy { name, from } => {
+            let request = v1::UndeployCertificateRequest { name, agents: from };
+            certificates.undeploy_certificate(call(request)).await?.into_inner()
+        }
+    };
+    output::one(context.format, &Shown::from(certificate))
+}
+
+fn chain(certificate: &v1::Certificate) -> Result<()> {
+    use crate::error::Error;
+    use vault_proto::error::ErrorKind;
+    if certificate.chain_pem.is_empty() {
+        let subject = format!("certificate {}", certificate.name);
+        let why = "no version was issued yet";
+        return Err(Error::new(ErrorKind::NotFound, "show the chain of", subject, why)
+            .hint("`vaultctl cert show` says how far its order has come"));
+    }
+    output::text(&certificate.chain_pem)
+}
+
+async fn renew(
+    client: &crate::client::Client,
+    name: String,
+    force: bool,
+    wait: Wait,
+) -> Result<v1::Certificate> {
+    let mut certificates = client.certificates();
+    let request = v1::GetCertificateRequest { name: name.clone() };
+    let before = certificates.get_certificate(call(request)).await?.into_inner();
+    let request = v1::RenewCertificateRequest { name, force };
+    let renewed = certificates.renew_certificate(call(request)).await?.into_inner();
+    if renewed.progress == "idle" && renewed.version == before.version {
+        let at = output::short(&output::time(renewed.renew_at));
+        output::note(&format!("nothing to do: it is due at {at}; --force orders it now"));
+        return Ok(renewed);
+    }
+    wait::end(client, renewed, before.version + 1, wait).await
+}

@@ -1,0 +1,117 @@
+//! `vault-agent` on a web server.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::programs::{Ended, ours, run};
+use crate::vault::Vault;
+
+/// An agent's directory: configuration and state. The program comes and goes.
+pub struct Agent {
+    dir: TempDir,
+    /// What `agent.toml` says after `state_dir` and `[vault]`; written at each start.
+    pub config: String,
+    vault: String,
+    process: Option<Process>,
+}
+
+impl Agent {
+    /// A directory with a configuration; nothing runs yet.
+    pub fn new(vault: &Vault, config: &str) -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("directory"),
+            config: config.to_owned(),
+            vault: vault.address.to_string(),
+            process: None,
+        }
+    }
+
+    /// An agent that is enrolled under `name` and runs.
+    pub fn enrolled(vault: &Vault, name: &str, config: &str) -> Self {
+        let mut agent = Self::new(vault, config);
+        let ended = agent.enroll(vault, name);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        agent.start();
+        agent
+    }
+
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The agent with these arguments and its configuration.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let state = self.file("state");
+        let text = format!(
+            "state_dir = {state:?}\n[vault]\naddresses = [\"{}\"]\n{}",
+            self.vault, self.config
+        );
+        fs::write(self.file("agent.toml"), text).expect("agent.toml");
+        let mut command = Command::new(ours("vault-agent"));
+        command.args(args).arg("--config").arg(self.file("agent.toml"));
+        command
+    }
+
+    /// Enrols with a fresh token.
+    pub fn enroll(&self, vault: &Vault, name: &str) -> Ended {
+        let invited = vault.json(&["agent", "token", name]);
+        let token = invited["token"].as_str().expect("token");
+        let fingerprint = invited["ca_fingerprint"].as_str().expect("fingerprint");
+        self.enroll_with(token, fingerprint)
+    }
+
+    /// Enrols with this token and fingerprint.
+    pub fn enroll_with(&self, token: &str, fingerprint: &str) -> Ended {
+        let file = self.file("token");
+        fs::write(&file, token).expect("token");
+        let file = file.display().to_string();
+        run(self.command(&[
+            "enroll",
+            "--vault",
+            &self.vault,
+            "--ca-fingerprint",
+            fingerprint,
+            "--token-file",
+            &file,
+        ]))
+    }
+
+    /// Starts the agent; it connects when it can.
+    pub fn start(&mut self) {
+        self.process = None;
+        self.process = Some(Process::spawn("vault-agent", self.command(&["run"]), self.dir.path()));
+    }
+
+    /// The running agent.
+    ///
+    /// # Panics
+    /// Where none was started.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("no agent was started")
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// What it says of itself.
+    pub fn status(&self) -> serde_json::Value {
+        let ended = run(self.command(&["status", "-o", "json"]));
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.json()
+    }
+}

@@ -1,0 +1,152 @@
+//! Pebble, Let's Encrypt's small ACME server, with its companion for DNS.
+
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::process::{Process, free_port};
+use crate::programs::must;
+
+/// How Pebble behaves.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    /// Good nonces that are rejected, in percent.
+    pub nonce_reject: u32,
+    /// External account bindings: key id and base64url of the MAC key. Where there is one, accounts
+    /// without are refused.
+    pub external_account: Option<(String, String)>,
+    /// How long its certificates are valid, in seconds.
+    pub validity: u32,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self { nonce_reject: 20, external_account: None, validity: 157_766_400 }
+    }
+}
+
+/// A running Pebble; every name leads to 127.0.0.1.
+pub struct Pebble {
+    dir: TempDir,
+    address: SocketAddr,
+    management: SocketAddr,
+    dns: u16,
+    behaviour: Behaviour,
+    /// Where it validates HTTP-01.
+    pub http01: SocketAddr,
+    _dns: Process,
+    process: Process,
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+impl Pebble {
+    /// Starts it with the usual behaviour.
+    pub fn start() -> Self {
+        Self::start_with(Behaviour::default())
+    }
+
+    /// Starts it.
+    pub fn start_with(behaviour: Behaviour) -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        let (address, management) = (local(free_port()), local(free_port()));
+        let (http01, dns) = (local(free_port()), free_port());
+        write_certificate(&dir);
+        let process_dns = start_dns(&dir, dns);
+        let process = start_ca(&dir, address, management, http01.port(), dns, &behaviour);
+        let mut pebble =
+            Self { dir, address, management, dns, behaviour, http01, _dns: process_dns, process };
+        pebble.process.wait_listening(address);
+        pebble.process.wait_listening(management);
+        pebble
+    }
+
+    /// Its directory URL.
+    pub fn directory(&self) -> String {
+        format!("https://{}/dir", self.address)
+    }
+
+    /// The root of its HTTPS server, a PEM file.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("tls.pem")
+    }
+
+    /// The root of the certificates that it issues, PEM.
+    pub fn issuer(&self) -> String {
+        let url = format!("https://{}/roots/0", self.management);
+        must("curl", &["-sf", "--cacert", &self.root().display().to_string(), &url])
+    }
+
+    /// Ends it; nobody answers any more.
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again: as Pebble keeps nothing, it has forgotten every account and order.
+    pub fn restart(&mut self) {
+        let port = self.http01.port();
+        self.process =
+            start_ca(&self.dir, self.address, self.management, port, self.dns, &self.behaviour);
+        self.process.wait_listening(self.address);
+    }
+
+    /// Everything it has written.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+fn write_certificate(dir: &TempDir) {
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let key = rcgen::KeyPair::generate().expect("key");
+    let mut params = rcgen::CertificateParams::new(names).expect("names");
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    let certificate = params.self_signed(&key).expect("certificate");
+    fs::write(dir.path().join("tls.pem"), certificate.pem()).expect("tls.pem");
+    fs::write(dir.path().join("tls.key"), key.serialize_pem()).expect("tls.key");
+}
+
+fn start_dns(dir: &TempDir, port: u16) -> Process {
+    let mut command = Command::new("pebble-challtestsrv");
+    command.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", ""]);
+    command.args(["-tlsalpn01", "", "-dns01", &local(port).to_string()]);
+    let management = local(free_port());
+    command.args(["-management", &management.to_string()]);
+    let mut process = Process::spawn("challtestsrv", command, dir.path());
+    process.wait_listening(management);
+    process
+}
+
+fn start_ca(
+    dir: &TempDir,
+    address: SocketAddr,
+    management: SocketAddr,
+    http01: u16,
+    dns: u16,
+    behaviour: &Behaviour,
+) -> Process {
+    let mut config = json!({
+        "listenAddress": address.to_string(),
+        "managementListenAddress": management.to_string(),
+        "certificate": dir.path().join("tls.pem"),
+        "privateKey": dir.path().join("tls.key"),
+        "httpPort": http01,
+        "tlsPort": free_port(),
+        "ocspResponderURL": "",
+        "certificateValidityPeriod": behaviour.validity,
+        "externalAccountBindingRequired": behaviour.external_account.is_some(),
+    });
+    if let Some((kid, mac)) = &behaviour.external_account {
+        config["externalAccountMACKeys"] = json!({ kid: mac });
+    }
+    let file = dir.path().join("pebble.json");
+    fs::write(&file, json!({ "pebble": config }).to_string()).expect("pebble.json");
+    let mut command = Command::new("pebble");
+    command.args(["-config", &file.display().to_string(), "-dnsserver", &local(dns).to_string()]);
+    command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_VA_ALWAYS_VALID", "0");
+    command.env("PEBBLE_WFE_NONCEREJECT", behaviour.nonce_reject.to_string());
+    Process::spawn("pebble", command, dir.path())
+}

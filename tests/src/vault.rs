@@ -1,0 +1,213 @@
+//! `vaultd` on its own SoftHSM token, store, audit log and sockets, and `vaultctl` on its admin
+//! socket.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::process::{Process, free_port};
+use crate::programs::{Ended, ours, run};
+
+/// Where Debian's softhsm2 has its module.
+pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// The user PIN of every test's token.
+pub const PIN: &str = "1234-test";
+
+/// A vault's directory: configuration, token, state. The daemon comes and goes.
+pub struct Vault {
+    dir: TempDir,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What `vault.toml` says; written at each start.
+    pub config: String,
+    /// Variables of the daemon, for example `FAILPOINTS`.
+    pub environment: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+impl Vault {
+    /// A directory with a configuration and an empty SoftHSM; nothing runs yet.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        fs::create_dir(dir.path().join("tokens")).expect("tokens");
+        fs::write(at("softhsm2.conf"), format!("directories.tokendir = {}\n", at("tokens")))
+            .expect("softhsm2.conf");
+        fs::write(at("pin"), format!("{PIN}\n")).expect("pin");
+        fs::write(at("so-pin"), "so-1234-test\n").expect("so-pin");
+        let config = format!(
+            r#"[hsm]
+uri = "pkcs11:token=vault?module-path={SOFTHSM}"
+pin = {{ file = "{pin}" }}
+so_pin = {{ file = "{so_pin}" }}
+workers = 2
+[hsm.environment]
+SOFTHSM2_CONF = "{softhsm}"
+[store]
+url = "sqlite:{store}"
+[listen]
+address = "{address}"
+admin_socket = "{socket}"
+drain = "2s"
+[audit]
+path = "{audit}"
+[acme]
+request_timeout = "5s"
+[policy]
+trust_domain = "test.example"
+"#,
+            pin = at("pin"),
+            so_pin = at("so-pin"),
+            softhsm = at("softhsm2.conf"),
+            store = at("vault.db"),
+            socket = at("admin.sock"),
+            audit = at("audit.log"),
+        );
+        Self { dir, address, config, environment: Vec::new(), process: None }
+    }
+
+    /// A vault that is initialised without custodians and runs.
+    pub fn initialized() -> Self {
+        let mut vault = Self::new();
+        vault.start();
+        vault.ok(&["init"]);
+        vault
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A file in its directory, as text for a command line.
+    pub fn path(&self, name: &str) -> String {
+        self.file(name).display().to_string()
+    }
+
+    /// Changes the configuration for the next start.
+    ///
+    /// # Panics
+    /// Where `from` is not in it.
+    pub fn reconfigure(&mut self, from: &str, to: &str) {
+        assert!(self.config.contains(from), "{from} is not in the configuration");
+        self.config = self.config.replace(from, to);
+    }
+
+    fn command(&self, program: &str) -> Command {
+        fs::write(self.file("vault.toml"), &self.config).expect("vault.toml");
+        let mut command = Command::new(ours(program));
+        command.current_dir(self.dir.path()).env_remove("FAILPOINTS");
+        command
+    }
+
+    fn daemon(&self) -> Command {
+        let mut command = self.command("vaultd");
+        command.args(["run", "--config"]).arg(self.file("vault.toml"));
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// Starts the daemon and waits until it answers on its admin socket.
+    ///
+    /// # Panics
+    /// Where it does not; with its log.
+    pub fn start(&mut self) {
+        self.spawn();
+        let socket = self.file("admin.sock");
+        let process = self.process.as_mut().expect("just started");
+        process.wait_until("admin socket", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+    }
+
+    /// Starts the daemon and does not wait.
+    pub fn spawn(&mut self) {
+        self.process = None;
+        self.process = Some(Process::spawn("vaultd", self.daemon(), self.dir.path()));
+    }
+
+    /// Runs the daemon where it is expected to end by itself.
+    pub fn run_daemon(&self) -> Ended {
+        run(self.daemon())
+    }
+
+    /// The running daemon.
+    ///
+    /// # Panics
+    /// Where none was started.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("no daemon was started")
+    }
+
+    /// Ends the daemon with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// Ends the daemon with SIGTERM; it must exit with 0.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn stop(&mut self) {
+        let process = self.process();
+        process.terminate();
+        let status = process.wait_exit();
+        assert!(status.success(), "{status}: {}", self.process().log());
+        self.process = None;
+    }
+
+    /// Runs `vaultctl` on the admin socket.
+    pub fn ctl(&self, args: &[&str]) -> Ended {
+        let mut command = self.command("vaultctl");
+        command.arg("--socket").arg(self.file("admin.sock")).args(args);
+        run(command)
+    }
+
+    /// Runs `vaultctl`, which must succeed; answers its stdout.
+    ///
+    /// # Panics
+    /// Where it does not; with what it said.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let ended = self.ctl(args);
+        assert_eq!(ended.code, 0, "vaultctl {args:?}: {ended:?}");
+        ended.stdout
+    }
+
+    /// Runs `vaultctl -o json`, which must succeed.
+    ///
+    /// # Panics
+    /// Where it does not; with what it said.
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+        let args: Vec<_> = ["-o", "json"].iter().chain(args).copied().collect();
+        let ended = self.ctl(&args);
+        assert_eq!(ended.code, 0, "vaultctl {args:?}: {ended:?}");
+        ended.json()
+    }
+
+    /// The audit log's records.
+    ///
+    /// # Panics
+    /// Where a line is no record.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.file("audit.log")).expect("audit log");
+        text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
+    }
+}
+
+impl Default for Vault {
+    fn default() -> Self {
+        Self::new()
+    }
+}
