@@ -69,7 +69,7 @@ impl Presenter {
             }
             Some(Http01::Listen(address)) => {
                 let listener = TcpListener::bind(address).await.map_err(|e| {
-                    Error::unavailable("listen on", address.to_string(), e)
+                    Error::unavailable("listen", address.to_string(), e)
                         .hint("check [http01] listen in agent.toml; port 80 needs a capability")
                 })?;
                 let answers = Answers::default();

@@ -114,7 +114,7 @@ pub async fn open(address: &str, tls: Arc<ClientConfig>) -> Result<Channel> {
     match opened {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(refused(address, &error)),
-        Err(_) => Err(Error::unavailable("connect to", format!("vault {address}"), "no answer")),
+        Err(_) => Err(Error::unavailable("connect", format!("vault {address}"), "no answer")),
     }
 }
 
@@ -129,17 +129,16 @@ fn refused(address: &str, error: &(dyn std::error::Error + 'static)) -> Error {
         {
             return match tls {
                 rustls::Error::AlertReceived(_) => {
-                    Error::new(crate::error::ErrorKind::Denied, "connect to", subject, tls)
+                    Error::new(crate::error::ErrorKind::Denied, "connect", subject, tls)
                         .hint("the vault does not take this agent's certificate: enrol anew")
                 }
-                _ => Error::verification("connect to", subject, tls)
+                _ => Error::verification("connect", subject, tls)
                     .hint("this is not the vault that the agent knows: check address and CA"),
             };
         }
         source = cause.source();
     }
-    Error::unavailable("connect to", subject, why)
-        .hint("check that vaultd runs and [vault] addresses")
+    Error::unavailable("connect", subject, why).hint("check that vaultd runs and [vault] addresses")
 }
 
 /// Takes a server whose chain ends in the root with the pinned fingerprint.

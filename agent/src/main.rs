@@ -179,7 +179,7 @@ fn start_logging(format: LogFormat) {
 
 /// Cancels `stop` at SIGTERM or SIGINT.
 fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
-    let failed = |e: std::io::Error| Error::local("wait for", "signals", e);
+    let failed = |e: std::io::Error| Error::local("wait", "signals", e);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     Ok(async move {

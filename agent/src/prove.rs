@@ -54,7 +54,7 @@ pub async fn serves(check: &Check, leaf: &[u8]) -> Result<()> {
 /// `Unavailable` where there is no handshake.
 pub async fn leaf_of(address: SocketAddr, name: &str) -> Result<Vec<u8>> {
     let failed = |why: String| {
-        Error::unavailable("shake hands with", format!("{address} ({name})"), why)
+        Error::unavailable("handshake", format!("{address} ({name})"), why)
             .hint("check that the web server runs and [install.check]")
     };
     let provider = Arc::new(aws_lc_rs::default_provider());

@@ -93,7 +93,7 @@ async fn local(path: &Path) -> Result<Channel> {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     endpoint().connect_with_connector(connect).await.map_err(|e| {
-        Error::new(ErrorKind::Unavailable, "connect to", subject, innermost(&e))
+        Error::new(ErrorKind::Unavailable, "connect", subject, innermost(&e))
             .hint("check that vaultd runs and [listen] admin_socket in vault.toml")
     })
 }
@@ -119,7 +119,7 @@ async fn network(profile: &Profile) -> Result<Channel> {
     match opened {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(explain(subject, &error)),
-        Err(_) => Err(Error::new(ErrorKind::Unavailable, "connect to", subject, "no answer")),
+        Err(_) => Err(Error::new(ErrorKind::Unavailable, "connect", subject, "no answer")),
     }
 }
 
@@ -142,18 +142,18 @@ fn explain(subject: String, error: &(dyn std::error::Error + 'static)) -> Error 
         {
             return match tls {
                 rustls::Error::AlertReceived(_) => {
-                    Error::new(ErrorKind::Unauthenticated, "connect to", subject, tls).hint(
+                    Error::new(ErrorKind::Unauthenticated, "connect", subject, tls).hint(
                         "the vault does not take this client certificate: it is expired, revoked \
                          or of another vault; ask for a new one (`vaultctl operator issue`)",
                     )
                 }
-                _ => Error::new(ErrorKind::Verification, "connect to", subject, tls)
+                _ => Error::new(ErrorKind::Verification, "connect", subject, tls)
                     .hint("this is not the vault of the profile: check its address and ca"),
             };
         }
         source = cause.source();
     }
-    Error::new(ErrorKind::Unavailable, "connect to", subject, innermost(error))
+    Error::new(ErrorKind::Unavailable, "connect", subject, innermost(error))
         .hint("check that vaultd runs and the profile's address")
 }
 

@@ -16,25 +16,67 @@ use crate::error::{Error, Result};
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
     /// The vault's local admin socket.
-    #[arg(long, global = true, value_name = "PATH", env = "VAULTCTL_SOCKET")]
+    #[arg(
+        id = "connection-socket",
+        long = "socket",
+        global = true,
+        value_name = "PATH",
+        env = "VAULTCTL_SOCKET"
+    )]
     pub socket: Option<PathBuf>,
     /// A profile of the configuration file.
-    #[arg(long, global = true, value_name = "NAME", env = "VAULTCTL_PROFILE")]
+    #[arg(
+        id = "connection-profile",
+        long = "profile",
+        global = true,
+        value_name = "NAME",
+        env = "VAULTCTL_PROFILE"
+    )]
     pub profile: Option<String>,
     /// The configuration file [default: ~/.config/vaultctl/config.toml].
-    #[arg(long = "config", global = true, value_name = "FILE", env = "VAULTCTL_CONFIG")]
+    #[arg(
+        id = "connection-config",
+        long = "config",
+        global = true,
+        value_name = "FILE",
+        env = "VAULTCTL_CONFIG"
+    )]
     pub config: Option<PathBuf>,
     /// HOST:PORT of the vault.
-    #[arg(long, global = true, value_name = "HOST:PORT", env = "VAULTCTL_ADDRESS")]
+    #[arg(
+        id = "connection-address",
+        long = "address",
+        global = true,
+        value_name = "HOST:PORT",
+        env = "VAULTCTL_ADDRESS"
+    )]
     pub address: Option<String>,
     /// The vault's root certificate, PEM.
-    #[arg(long = "ca", global = true, value_name = "FILE", env = "VAULTCTL_CA")]
+    #[arg(
+        id = "connection-ca",
+        long = "ca",
+        global = true,
+        value_name = "FILE",
+        env = "VAULTCTL_CA"
+    )]
     pub ca: Option<PathBuf>,
     /// The client certificate, PEM.
-    #[arg(long = "cert", global = true, value_name = "FILE", env = "VAULTCTL_CERT")]
+    #[arg(
+        id = "connection-cert",
+        long = "cert",
+        global = true,
+        value_name = "FILE",
+        env = "VAULTCTL_CERT"
+    )]
     pub cert: Option<PathBuf>,
     /// The client certificate's key, PEM.
-    #[arg(long = "key-file", global = true, value_name = "FILE", env = "VAULTCTL_KEY")]
+    #[arg(
+        id = "connection-key",
+        long = "key-file",
+        global = true,
+        value_name = "FILE",
+        env = "VAULTCTL_KEY"
+    )]
     pub key: Option<PathBuf>,
 }
 

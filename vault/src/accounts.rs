@@ -254,7 +254,7 @@ impl Accounts {
                 self.rolled_over(record, next).await
             }
             Ok(found) => Err(Error::conflict(
-                "settle the rollover of",
+                "settle the rollover",
                 format!("account {}", record.name),
                 format!("its new key belongs to another account: {}", found.url),
             )),

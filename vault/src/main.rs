@@ -109,7 +109,7 @@ fn run(config: Config) -> Result<()> {
 
 /// Cancels `stop` at SIGTERM or SIGINT; a second signal ends the process at once.
 fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
-    let failed = |e: std::io::Error| Error::internal("wait for", "signals", e);
+    let failed = |e: std::io::Error| Error::internal("wait", "signals", e);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     Ok(async move {

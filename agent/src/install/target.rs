@@ -144,7 +144,7 @@ impl Target {
             return Ok(());
         }
         fchown(file, uid, gid).map_err(|e| {
-            self.failed("set the owner of", e)
+            self.failed("set the owner", e)
                 .hint("only root gives files away: run the agent as root or drop owner and group")
         })
     }

@@ -348,7 +348,7 @@ fn chain(certificate: &v1::Certificate) -> Result<()> {
     if certificate.chain_pem.is_empty() {
         let subject = format!("certificate {}", certificate.name);
         let why = "no version was issued yet";
-        return Err(Error::new(ErrorKind::NotFound, "show the chain of", subject, why)
+        return Err(Error::new(ErrorKind::NotFound, "show the chain", subject, why)
             .hint("`vaultctl cert show` says how far its order has come"));
     }
     output::text(&certificate.chain_pem)

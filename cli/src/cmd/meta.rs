@@ -40,7 +40,7 @@ pub fn completions(mut command: Command, args: &Completions) -> Result<()> {
 /// Where the directory cannot be written.
 pub fn man(command: Command, args: &Man) -> Result<()> {
     let failed = |dir: &Path, e: std::io::Error| {
-        Error::invalid("write man pages to", dir.display().to_string(), e)
+        Error::invalid("write man pages", dir.display().to_string(), e)
     };
     std::fs::create_dir_all(&args.dir).map_err(|e| failed(&args.dir, e))?;
     clap_mangen::generate_to(command, &args.dir).map_err(|e| failed(&args.dir, e))

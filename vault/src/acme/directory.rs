@@ -54,7 +54,7 @@ impl Directory {
             .map_err(|e| Error::invalid("ask", &transport.ca, e))?;
         let response = transport.send(request).await?;
         let wrong = |why: String| {
-            Error::unavailable("read the directory of", &transport.ca, why)
+            Error::unavailable("read the directory", &transport.ca, why)
                 .hint("check that the URL is an ACME directory, and the CA's health")
         };
         if !response.status().is_success() {

@@ -190,7 +190,7 @@ impl Account {
             }
             if Instant::now() >= until {
                 let why = format!("the order is still {status:?} after {deadline:?}");
-                return Err(Error::unavailable("wait for", &self.ca, why)
+                return Err(Error::unavailable("wait", &self.ca, why)
                     .hint("the order stays open and is asked about again"));
             }
             let wait = self.keys.take_retry_after().unwrap_or(pause).min(LONGEST_PAUSE);
@@ -202,7 +202,7 @@ impl Account {
     /// Why an order became invalid: the challenge's own problem, with the name it concerns.
     async fn refusal(&self, mut order: Order) -> Error {
         let refused = |subject: String, why: String| {
-            Error::verification("prove control of", subject, why).hint(
+            Error::verification("prove control", subject, why).hint(
                 "the CA could not validate: check that the name leads to an agent that presents \
                  the challenge",
             )

@@ -207,7 +207,7 @@ impl TlsListener {
         // A resumed session would keep an identity that was replaced meanwhile.
         config.send_tls13_tickets = 0;
         let listener = TcpListener::bind(address).await.map_err(|e| {
-            Error::unavailable("listen on", address.to_string(), e)
+            Error::unavailable("listen", address.to_string(), e)
                 .hint("check [listen] address in vault.toml")
         })?;
         Ok(Self { listener, config: Arc::new(config) })
@@ -273,12 +273,12 @@ impl AdminSocket {
     pub async fn bind(path: &Path) -> Result<Self> {
         let subject = || format!("admin socket {}", path.display());
         let failed = |e: io::Error| {
-            Error::unavailable("listen on", subject(), e)
+            Error::unavailable("listen", subject(), e)
                 .hint("check [listen] admin_socket in vault.toml and who may write there")
         };
         if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
             if UnixStream::connect(path).await.is_ok() {
-                return Err(Error::conflict("listen on", subject(), "another process has it"));
+                return Err(Error::conflict("listen", subject(), "another process has it"));
             }
             fs::remove_file(path).map_err(failed)?;
         }

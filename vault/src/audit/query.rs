@@ -1,7 +1,7 @@
 //! Reading the log back.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs::File,
     io::{BufRead as _, BufReader},
 };
@@ -9,7 +9,7 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{AuditLog, Record};
+use super::{AuditLog, Phase, Record};
 use crate::error::{Error, Result};
 
 /// Records on their way to a reader that does not keep up wait here.
@@ -44,6 +44,20 @@ impl Filter {
             && self.principal.as_ref().is_none_or(|p| record.principal.ends_with(p.as_str()))
             && self.action.as_ref().is_none_or(|a| record.action.starts_with(a.as_str()))
     }
+
+    /// As [`Filter::matches`], and a result is among them where its intent was: the intent alone
+    /// has the key's name.
+    fn matches_with(&self, record: &Record, open: &mut HashSet<String>) -> bool {
+        let own = self.matches(record);
+        match (&record.operation, record.phase) {
+            (Some(operation), Phase::Intent) if own => {
+                open.insert(operation.clone());
+                true
+            }
+            (Some(operation), Phase::Result) => open.remove(operation) || own,
+            _ => own,
+        }
+    }
 }
 
 impl AuditLog {
@@ -53,6 +67,7 @@ impl AuditLog {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let log = self.clone();
         tokio::spawn(async move {
+            let mut open = HashSet::new();
             // Subscribed before reading, so that nothing falls between file and stream.
             let mut news = log.followers.subscribe();
             let mut seen = match log.send_stored(filter.clone(), 0, &sender).await {
@@ -68,7 +83,9 @@ impl AuditLog {
                     Ok(record) if record.sequence <= seen => {}
                     Ok(record) => {
                         seen = record.sequence;
-                        if filter.matches(&record) && sender.send(Ok(record)).await.is_err() {
+                        if filter.matches_with(&record, &mut open)
+                            && sender.send(Ok(record)).await.is_err()
+                        {
                             return;
                         }
                     }
@@ -98,6 +115,7 @@ impl AuditLog {
             let bad = |e: String| Error::unavailable("read", "the audit log", e);
             let file = File::open(&path).map_err(|e| bad(e.to_string()))?;
             let mut kept = VecDeque::new();
+            let mut open = HashSet::new();
             let mut seen = from;
             for line in BufReader::new(file).lines() {
                 let line = line.map_err(|e| bad(e.to_string()))?;
@@ -107,7 +125,7 @@ impl AuditLog {
                     continue;
                 }
                 seen = record.sequence;
-                if !filter.matches(&record) {
+                if !filter.matches_with(&record, &mut open) {
                     continue;
                 }
                 match filter.last {

@@ -38,7 +38,7 @@ pub(super) async fn end(
         Ok(done) => done,
         Err(_) => Err(Error::new(
             ErrorKind::Unavailable,
-            "wait for",
+            "wait",
             subject,
             format!("version {version} is not proven after {:?}", wait.wait_timeout),
         )

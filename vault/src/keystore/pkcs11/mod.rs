@@ -55,16 +55,16 @@ impl KeyStore for Pkcs11KeyStore {
 
     async fn generate(&self, spec: &KeySpec) -> Result<PublicKey> {
         let spec = spec.clone();
-        self.workers.run("generate in", Again::Never, move |s| s.generate(&spec)).await
+        self.workers.run("generate", Again::Never, move |s| s.generate(&spec)).await
     }
 
     async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>> {
-        self.workers.run("read from", Again::Safe, move |s| s.public_key(id)).await
+        self.workers.run("read", Again::Safe, move |s| s.public_key(id)).await
     }
 
     async fn sign(&self, id: KeyId, mechanism: Mechanism, message: Bytes) -> Result<Signature> {
         let sign = move |s: &mut session::TokenSession| s.sign(id, mechanism, &message);
-        let raw = self.workers.run("sign in", Again::Safe, sign).await?;
+        let raw = self.workers.run("sign", Again::Safe, sign).await?;
         Ok(Signature::from_pkcs11(mechanism, raw))
     }
 
@@ -73,7 +73,7 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn destroy(&self, id: KeyId) -> Result<bool> {
-        self.workers.run("destroy in", Again::Never, move |s| s.destroy(id)).await
+        self.workers.run("destroy", Again::Never, move |s| s.destroy(id)).await
     }
 
     async fn kek(&self) -> Result<Option<KekInfo>> {
@@ -81,6 +81,6 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn wrap(&self, id: KeyId) -> Result<WrappedKey> {
-        self.workers.run("wrap in", Again::Safe, move |session| session.wrap(id)).await
+        self.workers.run("wrap", Again::Safe, move |session| session.wrap(id)).await
     }
 }

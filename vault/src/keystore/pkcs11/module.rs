@@ -91,7 +91,7 @@ impl Module {
 
     /// The slot of the token, looked up anew since slots move.
     pub(super) fn find(&self, uri: &TokenUri) -> Result<Option<Slot>> {
-        let slots = self.context.get_slots_with_token().describe("list tokens of", &self.name)?;
+        let slots = self.context.get_slots_with_token().describe("list tokens", &self.name)?;
         let mut found = None;
         for slot in slots {
             // A slot may lose its token between the two calls.
@@ -156,7 +156,7 @@ impl Module {
         let init = self.context.init_token(slot, &auth_pin(so_pin), uri.label());
         init.describe("initialise", &subject)?;
         let session = self.officer_session(uri, so_pin)?;
-        let set = session.init_pin(&auth_pin(user_pin)).describe("set the user PIN of", &subject);
+        let set = session.init_pin(&auth_pin(user_pin)).describe("set the user PIN", &subject);
         end(session, set)
     }
 
@@ -185,7 +185,7 @@ impl Module {
     }
 
     fn free_slot(&self, subject: &str) -> Result<Slot> {
-        let slots = self.context.get_slots_with_token().describe("list tokens of", &self.name)?;
+        let slots = self.context.get_slots_with_token().describe("list tokens", &self.name)?;
         let free = |slot: &Slot| {
             self.context.get_token_info(*slot).is_ok_and(|info| !info.token_initialized())
         };
@@ -198,16 +198,16 @@ impl Module {
     fn officer_session(&self, uri: &TokenUri, so_pin: &SecretString) -> Result<Session> {
         let subject = format!("token {}", uri.label());
         let slot = self.require(uri)?;
-        let session = self.context.open_rw_session(slot).describe("open a session on", &subject)?;
+        let session = self.context.open_rw_session(slot).describe("open a session", &subject)?;
         let login = session.login(UserType::So, Some(&auth_pin(so_pin)));
-        login.describe("log the security officer in to", &subject)?;
+        login.describe("log in the security officer", &subject)?;
         Ok(session)
     }
 }
 
 /// Logs out and closes, whatever came before; the first error is the one that counts.
 fn end(session: Session, done: Result<()>) -> Result<()> {
-    let out = session.logout().describe("log out of", "the token");
+    let out = session.logout().describe("log out", "the token");
     done.and(out)
 }
 

@@ -38,7 +38,7 @@ impl TokenSession {
             let why = if flags.user_pin_locked() { "is locked" } else { "has one try left" };
             let subject = format!("token {}", uri.label());
             return Err(Failure::Ours(
-                Error::denied("log in to", subject, format!("the user PIN {why}"))
+                Error::denied("log in", subject, format!("the user PIN {why}"))
                     .hint("log in once with the HSM's own tools, or have the SO reset the PIN"),
             ));
         }

@@ -79,7 +79,7 @@ impl Workers {
             };
             worker
                 .open(Instant::now() + options.deadline)
-                .map_err(|failure| failure.into_error("log in to", &subject))?;
+                .map_err(|failure| failure.into_error("log in", &subject))?;
             let jobs = jobs.clone();
             thread::Builder::new()
                 .name(format!("hsm-{number}"))
@@ -173,7 +173,7 @@ impl Worker {
         if self.pin_refused.load(Ordering::Relaxed) {
             return Err(Failure::Ours(
                 Error::denied(
-                    "log in to",
+                    "log in",
                     format!("token {}", self.uri.label()),
                     "the PIN was refused before and is not tried again",
                 )
