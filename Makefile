@@ -1,0 +1,24 @@
+# Two commands: `make demo` shows one certificate's whole life, `make test` runs everything.
+.POSIX:
+.PHONY: demo test fmt build
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+demo:
+	deploy/dependencies.sh
+	cargo build --locked --bins -p vault -p vault-agent -p vaultctl
+	deploy/demo/demo.sh
+
+test:
+	deploy/dependencies.sh --for-tests
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --locked check bans licenses sources
+	cargo build --locked --workspace --all-targets
+	cargo test --locked --workspace
+	cargo doc --locked --workspace --no-deps
+
+fmt:
+	cargo fmt --all
+
+build:
+	cargo build --locked --release --bins -p vault -p vault-agent -p vaultctl
