@@ -51,6 +51,8 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _crash_points = fail::FailScenario::setup();
     let done = match Args::parse().verb {
         Verb::CheckConfig { config } => config::load(&config).map(drop),
         Verb::Run { config, log_format } => {

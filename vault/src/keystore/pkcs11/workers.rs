@@ -20,6 +20,10 @@ use tokio::sync::oneshot;
 use super::{Module, TokenUri, rv::Failure, session::TokenSession};
 use crate::error::{Error, Result};
 
+/// How often one call is made at most. A logout by another application shows first as a stale
+/// handle, then as a lost login, and only then comes the call that counts.
+const TRIES: u32 = 3;
+
 /// How the pool is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -137,7 +141,7 @@ impl Worker {
         again: Again,
         call: &impl Fn(&mut TokenSession) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut second = false;
+        let mut tries = 0;
         loop {
             self.open(until)?;
             let Some(session) = self.session.as_mut() else {
@@ -158,10 +162,10 @@ impl Worker {
             } else {
                 false
             };
-            if !retry || second || Instant::now() >= until {
+            tries += 1;
+            if !retry || tries >= TRIES || Instant::now() >= until {
                 return Err(failure);
             }
-            second = true;
         }
     }
 
