@@ -7,7 +7,7 @@ use cryptoki::{
         eddsa::{EddsaParams, EddsaSignatureScheme},
         rsa::{PkcsMgfType, PkcsPssParams},
     },
-    object::{Attribute, ObjectHandle},
+    object::{Attribute, KeyType, ObjectHandle},
     session::Session,
 };
 
@@ -39,6 +39,21 @@ pub(super) fn generation(algorithm: Algorithm) -> (Ck<'static>, Vec<Vec<Attribut
             let exponent = Attribute::PublicExponent(vec![1, 0, 1]);
             (Ck::RsaPkcsKeyPairGen, vec![vec![modulus, exponent]])
         }
+    }
+}
+
+/// The type of key that signs so. Tokens answer a wrong one in many ways, some of which look like a
+/// broken session.
+pub(super) fn key_type(mechanism: Mechanism) -> KeyType {
+    match mechanism {
+        Mechanism::EcdsaSha256 | Mechanism::EcdsaSha384 => KeyType::EC,
+        Mechanism::Ed25519 => KeyType::EC_EDWARDS,
+        Mechanism::RsaPkcs1Sha256
+        | Mechanism::RsaPkcs1Sha384
+        | Mechanism::RsaPkcs1Sha512
+        | Mechanism::RsaPssSha256
+        | Mechanism::RsaPssSha384
+        | Mechanism::RsaPssSha512 => KeyType::RSA,
     }
 }
 

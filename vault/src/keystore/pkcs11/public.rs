@@ -52,15 +52,9 @@ fn elliptic(session: &Session, handle: ObjectHandle, kind: KeyType) -> Result<Pu
             _ => {}
         }
     }
-    // CKA_EC_POINT is a DER OCTET STRING; some tokens give the bare point.
-    let bits = <&OctetStringRef>::from_der(&point).map_or(point.as_slice(), |o| o.as_bytes());
     let edwards = kind == KeyType::EC_EDWARDS;
-    let algorithm = match (edwards, bits.len()) {
-        (true, 32) => Algorithm::Ed25519,
-        (false, 65) => Algorithm::EcP256,
-        (false, 97) => Algorithm::EcP384,
-        (_, length) => return Err(bad(format!("its point has {length} bytes"))),
-    };
+    let (algorithm, bits) = bare_point(edwards, &point)
+        .ok_or_else(|| bad(format!("its point has {} bytes", point.len())))?;
     let identifier = if edwards {
         AlgorithmIdentifierRef { oid: ID_ED_25519, parameters: None }
     } else {
@@ -68,6 +62,23 @@ fn elliptic(session: &Session, handle: ObjectHandle, kind: KeyType) -> Result<Pu
         AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters: Some(curve) }
     };
     encode(algorithm, identifier, bits)
+}
+
+/// CKA_EC_POINT is a DER OCTET STRING, but some tokens give the bare point. The length tells: a
+/// bare point may well begin like the DER header of its own length (0x04 is both an uncompressed
+/// point and an OCTET STRING).
+fn bare_point(edwards: bool, point: &[u8]) -> Option<(Algorithm, &[u8])> {
+    let known = |bits: &[u8]| match (edwards, bits.len()) {
+        (true, 32) => Some(Algorithm::Ed25519),
+        (false, 65) => Some(Algorithm::EcP256),
+        (false, 97) => Some(Algorithm::EcP384),
+        _ => None,
+    };
+    if let Some(algorithm) = known(point) {
+        return Some((algorithm, point));
+    }
+    let bits = <&OctetStringRef>::from_der(point).ok()?.as_bytes();
+    Some((known(bits)?, bits))
 }
 
 fn rsa(session: &Session, handle: ObjectHandle) -> Result<PublicKey, Failure> {
@@ -104,4 +115,33 @@ fn encode(
     let subject_public_key = BitStringRef::from_bytes(bits).map_err(bad)?;
     let spki = SubjectPublicKeyInfoRef { algorithm: identifier, subject_public_key };
     Ok(PublicKey { algorithm, spki_der: spki.to_der().map_err(bad)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_read_bare_and_in_der_whatever_it_begins_with() {
+        for (edwards, algorithm, length) in [
+            (false, Algorithm::EcP256, 65u8),
+            (false, Algorithm::EcP384, 97),
+            (true, Algorithm::Ed25519, 32),
+        ] {
+            for second in 0..=255 {
+                let mut bare = vec![0x11; length.into()];
+                bare[..2].copy_from_slice(&[0x04, second]);
+                assert_eq!(bare_point(edwards, &bare), Some((algorithm, bare.as_slice())));
+                let der = [&[0x04, length], bare.as_slice()].concat();
+                assert_eq!(bare_point(edwards, &der), Some((algorithm, bare.as_slice())));
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_of_another_length_is_refused() {
+        assert_eq!(bare_point(false, &[0x04; 64]), None);
+        assert_eq!(bare_point(true, &[0x04; 65]), None);
+        assert_eq!(bare_point(false, &[]), None);
+    }
 }

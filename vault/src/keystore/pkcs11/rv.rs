@@ -52,6 +52,11 @@ impl Failure {
         )
     }
 
+    /// The token says that it did not begin, so a second call makes nothing twice.
+    pub(super) fn not_begun(&self) -> bool {
+        matches!(self.rv(), Some(RvError::UserNotLoggedIn | RvError::SessionHandleInvalid))
+    }
+
     /// A cached handle names nothing any more: find the object again.
     pub(super) fn stale_handle(&self) -> bool {
         matches!(self.rv(), Some(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid))
@@ -109,7 +114,10 @@ impl Failure {
             RvError::MechanismInvalid
             | RvError::MechanismParamInvalid
             | RvError::KeyTypeInconsistent
-            | RvError::KeySizeRange => Error::invalid(what, subject, why)
+            | RvError::KeySizeRange
+            | RvError::CurveNotSupported
+            | RvError::AttributeTypeInvalid
+            | RvError::AttributeValueInvalid => Error::invalid(what, subject, why)
                 .hint("the token does not offer this for such a key"),
             RvError::KeyUnextractable
             | RvError::KeyNotWrappable

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cryptoki::{
     context::Function,
     error::{Error as CkError, RvError},
-    object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
     session::{Session, SessionState, UserType},
 };
 use secrecy::SecretString;
@@ -22,7 +22,14 @@ const MOST_HANDLES: usize = 50_000;
 pub(super) struct TokenSession {
     pub(super) session: Session,
     info: TokenInfo,
-    private: HashMap<KeyId, ObjectHandle>,
+    private: HashMap<KeyId, PrivateKey>,
+}
+
+/// What is remembered of a private key.
+#[derive(Clone, Copy)]
+struct PrivateKey {
+    handle: ObjectHandle,
+    kind: KeyType,
 }
 
 impl TokenSession {
@@ -73,11 +80,11 @@ impl TokenSession {
         Ok(self.session.find_objects(&template)?.into_iter().next())
     }
 
-    /// The private key's handle: remembered, since finding takes time linear in the token's
-    /// objects.
-    pub(super) fn private_key(&mut self, id: KeyId) -> Result<ObjectHandle, Failure> {
-        if let Some(handle) = self.private.get(&id) {
-            return Ok(*handle);
+    /// The private key's handle and type: remembered, since finding takes time linear in the
+    /// token's objects.
+    fn private_key(&mut self, id: KeyId) -> Result<PrivateKey, Failure> {
+        if let Some(key) = self.private.get(&id) {
+            return Ok(*key);
         }
         let Some(handle) = self.find(ObjectClass::PRIVATE_KEY, id)? else {
             // A token that was logged out hides private keys without a word.
@@ -88,11 +95,21 @@ impl TokenSession {
                     .hint("`vaultctl status` lists keys that are lost"),
             ));
         };
+        self.remember(id, handle)
+    }
+
+    fn remember(&mut self, id: KeyId, handle: ObjectHandle) -> Result<PrivateKey, Failure> {
+        let read = self.session.get_attributes(handle, &[AttributeType::KeyType])?;
+        let Some(Attribute::KeyType(kind)) = read.into_iter().next() else {
+            let why = "the token does not say its CKA_KEY_TYPE";
+            return Err(Error::internal("read", format!("key {id}"), why).into());
+        };
         if self.private.len() >= MOST_HANDLES {
             self.private.clear();
         }
-        self.private.insert(id, handle);
-        Ok(handle)
+        let key = PrivateKey { handle, kind };
+        self.private.insert(id, key);
+        Ok(key)
     }
 
     pub(super) fn sign(
@@ -102,7 +119,14 @@ impl TokenSession {
         message: &[u8],
     ) -> Result<Vec<u8>, Failure> {
         let key = self.private_key(id)?;
-        mechanism::sign(&self.session, key, how, message)
+        if key.kind != mechanism::key_type(how) {
+            let why = format!("it is of type {} and cannot sign {how}", key.kind);
+            return Err(Failure::Ours(
+                Error::invalid("sign", format!("key {id}"), why)
+                    .hint("choose a mechanism of the key's own algorithm"),
+            ));
+        }
+        mechanism::sign(&self.session, key.handle, how, message)
     }
 
     pub(super) fn generate(&mut self, spec: &KeySpec) -> Result<PublicKey, Failure> {
@@ -145,7 +169,7 @@ impl TokenSession {
             self.session.destroy_object(private)?;
             self.session.destroy_object(public)?;
         } else {
-            self.private.insert(spec.id, private);
+            self.remember(spec.id, private)?;
         }
         checked
     }
@@ -212,6 +236,6 @@ impl TokenSession {
 
     pub(super) fn wrap(&mut self, id: KeyId) -> Result<WrappedKey, Failure> {
         let key = self.private_key(id)?;
-        wrap::wrap(&self.session, key)
+        wrap::wrap(&self.session, key.handle)
     }
 }

@@ -24,6 +24,10 @@ use crate::error::{Error, Result};
 /// handle, then as a lost login, and only then comes the call that counts.
 const TRIES: u32 = 3;
 
+/// How long the end of the pool waits for its threads. A module that is closing a session while
+/// the process runs its exit handlers has crashed; one that hangs must not hold the process.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// How the pool is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -40,15 +44,18 @@ pub struct Options {
 pub(super) enum Again {
     /// A signature or a look: the second makes the first undone.
     Safe,
-    /// A generation or destruction: start-up reconciles by CKA_ID.
+    /// A generation or destruction, unless it did not begin: start-up reconciles by CKA_ID.
     Never,
 }
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
-/// The threads' common queue; they end when it is dropped.
+/// The threads' common queue; they end when it is dropped, which waits for them up to [`PARTING`].
 pub(super) struct Workers {
-    queue: Sender<Job>,
+    /// There until the drop.
+    queue: Option<Sender<Job>>,
+    /// Disconnected once every thread has closed its session.
+    ended: Receiver<()>,
     deadline: Duration,
     subject: String,
 }
@@ -72,6 +79,7 @@ impl Workers {
     ) -> Result<Self> {
         let subject = format!("token {}", uri.label());
         let (queue, jobs) = bounded::<Job>(options.queue.max(1));
+        let (running, ended) = bounded::<()>(0);
         let pin_refused = Arc::new(AtomicBool::new(false));
         for number in 0..options.workers.max(1) {
             let mut worker = Worker {
@@ -84,13 +92,16 @@ impl Workers {
             worker
                 .open(Instant::now() + options.deadline)
                 .map_err(|failure| failure.into_error("log in", &subject))?;
-            let jobs = jobs.clone();
+            let (jobs, running) = (jobs.clone(), running.clone());
             thread::Builder::new()
                 .name(format!("hsm-{number}"))
-                .spawn(move || worker.run(&jobs))
+                .spawn(move || {
+                    worker.run(&jobs);
+                    drop(running);
+                })
                 .map_err(|e| Error::unavailable("start", "an HSM worker", e))?;
         }
-        Ok(Self { queue, deadline: options.deadline, subject })
+        Ok(Self { queue: Some(queue), ended, deadline: options.deadline, subject })
     }
 
     /// Runs `call` on a session.
@@ -108,14 +119,14 @@ impl Workers {
             }
             let _ = answer.send(worker.call(until, again, &call));
         });
-        self.queue.try_send(job).map_err(|error| match error {
+        let gone = || Error::unavailable(what, &self.subject, "its workers have ended");
+        let queue = self.queue.as_ref().ok_or_else(gone)?;
+        queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => {
                 Error::exhausted(what, &self.subject, "too many requests wait for the HSM")
                     .retry_after(Duration::from_secs(1))
             }
-            TrySendError::Disconnected(_) => {
-                Error::unavailable(what, &self.subject, "its workers have ended")
-            }
+            TrySendError::Disconnected(_) => gone(),
         })?;
         match tokio::time::timeout_at(until.into(), answered).await {
             Ok(Ok(result)) => result.map_err(|failure| failure.into_error(what, &self.subject)),
@@ -125,6 +136,13 @@ impl Workers {
                     .hint("the HSM is slow or hangs; [hsm] deadline sets how long is waited"))
             }
         }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        let _ = self.ended.recv_timeout(PARTING);
     }
 }
 
@@ -154,7 +172,7 @@ impl Worker {
             let retry = if failure.ends_session() {
                 tracing::warn!(?failure, "the HSM dropped a session");
                 self.session = None;
-                again == Again::Safe
+                again == Again::Safe || failure.not_begun()
             } else if failure.stale_handle() {
                 // The object was not touched, so looking it up again is safe in every case.
                 session.forget_handles();
