@@ -4,8 +4,10 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a testkit fails loudly
 
 pub mod agent;
+pub mod kryoptic;
 pub mod nginx;
 pub mod pebble;
 pub mod process;
 pub mod programs;
+pub mod softhsm;
 pub mod vault;
