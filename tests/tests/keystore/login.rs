@@ -15,7 +15,7 @@ use vault_proto::ids::KeyId;
 
 use super::{
     verify::verifies,
-    world::{OPTIONS, PIN, World, spec},
+    world::{OPTIONS, PIN, SO_PIN, World, spec},
 };
 
 promises! {
@@ -24,6 +24,7 @@ promises! {
     a_missing_module_is_invalid
     an_unknown_token_is_not_found
     a_token_that_exists_is_not_initialised_over
+    a_token_is_wiped_only_on_purpose_and_then_wholly
     a_store_that_was_logged_out_logs_in_again_and_signs
     everything_else_recovers_from_a_logout_too
     a_key_destroyed_by_another_process_is_not_found
@@ -98,6 +99,20 @@ async fn a_token_that_exists_is_not_initialised_over(world: World) {
         world.module.initialize_token(&world.uri, &"x-1234".into(), &"y-1234".into(), false);
     assert_eq!(again.unwrap_err().kind, ErrorKind::Conflict);
     assert_eq!(store.list().await.unwrap().len(), 1);
+}
+
+async fn a_token_is_wiped_only_on_purpose_and_then_wholly(world: World) {
+    let store = world.store();
+    store.generate(&spec(Algorithm::EcP256, Escrow::None)).await.unwrap();
+    // A dropped store has closed its sessions, without which no token is initialised.
+    drop(store);
+    let wipe = |officer: &str| {
+        world.module.initialize_token(&world.uri, &officer.into(), &PIN.into(), true)
+    };
+    assert_eq!(wipe("not-the-officer").unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(world.store().list().await.unwrap().len(), 1);
+    wipe(SO_PIN).unwrap();
+    assert!(world.store().list().await.unwrap().is_empty());
 }
 
 async fn a_store_that_was_logged_out_logs_in_again_and_signs(world: World) {
