@@ -6,8 +6,10 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir("keyvault/v1")? {
-        files.push(entry?.path());
+    for folder in ["keyvault/v1", "keyvault/local/v1"] {
+        for entry in fs::read_dir(folder)? {
+            files.push(entry?.path());
+        }
     }
     files.sort();
     let descriptors = protox::compile(files, ["."])?;

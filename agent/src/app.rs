@@ -38,12 +38,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let (desired, desired_seen) = watch::channel(Desired::default());
     let (reports, reports_received) = mpsc::channel(REPORTS);
     let (channel, channel_seen) = watch::channel(None);
-    let exchange = Exchange { desired: desired_seen.clone(), reports };
+    let exchange = Exchange { desired: desired_seen, reports };
     let mut tasks = JoinSet::new();
     let addresses = config.vault.addresses.clone();
     tasks.spawn(presenter.run(exchange.clone(), stop.clone()));
-    tasks.spawn(Installer { config: config.clone() }.run(exchange, stop.clone()));
-    tasks.spawn(keys::run(config, desired_seen, channel_seen.clone(), stop.clone()));
+    tasks.spawn(Installer { config: config.clone() }.run(exchange.clone(), stop.clone()));
+    tasks.spawn(keys::run(config, exchange, channel_seen.clone(), stop.clone()));
     tasks.spawn(subscribe::keep_identity(identity.clone(), channel_seen, stop.clone()));
     let subscriber = Subscriber {
         addresses,
@@ -73,6 +73,7 @@ fn lock(config: &Config) -> Result<std::fs::File> {
     let file = std::fs::File::create(&path).map_err(|e| Error::local("open", &subject, e))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
         Error::new(ErrorKind::Conflict, "lock", &subject, "another agent runs on this state")
+            .hint("end it, or give this one a state_dir of its own in agent.toml")
     })?;
     Ok(file)
 }

@@ -3,8 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,14 +16,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use vault_proto::v1::{self, resource_report::Resource};
+use zeroize::Zeroizing;
 
 use crate::config::Http01;
 use crate::desired::{Exchange, Report};
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::install::target::{Access, Content, Target};
 
 /// Where challenges live (RFC 8555 section 8.3, RFC 8615).
 const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
+/// The same as folders below a webroot.
+const FOLDERS: &[&str] = &[".well-known", "acme-challenge"];
 /// Requests that the agent's own listener answers at once.
 const CONNECTIONS: usize = 64;
 
@@ -35,8 +37,8 @@ type Answers = Arc<ArcSwap<BTreeMap<String, String>>>;
 pub enum Presenter {
     /// Files below a web server's root.
     Webroot {
-        /// `.well-known/acme-challenge` below it.
-        dir: PathBuf,
+        /// What the web server serves as `/`.
+        root: PathBuf,
         /// What was written there, so that a restart removes it.
         written: PathBuf,
     },
@@ -64,8 +66,8 @@ impl Presenter {
                     return Err(Error::invalid("use", subject, "it is no directory")
                         .hint("check [http01] webroot in agent.toml"));
                 }
-                let dir = root.join(".well-known").join("acme-challenge");
-                Ok(Self::Webroot { dir, written: state_dir.join("challenges.json") })
+                let written = state_dir.join("challenges.json");
+                Ok(Self::Webroot { root: root.clone(), written })
             }
             Some(Http01::Listen(address)) => {
                 let listener = TcpListener::bind(address).await.map_err(|e| {
@@ -122,12 +124,12 @@ impl Presenter {
                 });
                 Ok(())
             }
-            Self::Webroot { dir, written } => {
+            Self::Webroot { root, written } => {
                 let known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
                 let (kept, gone): (BTreeSet<_>, BTreeSet<_>) =
                     known.into_iter().partition(|token| wanted.contains_key(token));
                 for token in gone.iter().filter(|token| is_token(token)) {
-                    durable::remove(&dir.join(token))?;
+                    Target::below(root, FOLDERS, token)?.remove()?;
                 }
                 match gone.is_empty() {
                     true => Ok(()),
@@ -154,19 +156,14 @@ impl Presenter {
                 });
                 Ok(())
             }
-            Self::Webroot { dir, written } => {
-                let failed =
-                    |e: std::io::Error| Error::local("create", dir.display().to_string(), e);
-                fs::create_dir_all(dir).map_err(failed)?;
-                // The web server's workers run as somebody else.
-                for own in [Some(dir.as_path()), dir.parent()].into_iter().flatten() {
-                    let _ = fs::set_permissions(own, fs::Permissions::from_mode(0o755));
-                }
+            Self::Webroot { root, written } => {
+                let target = Target::below(root, FOLDERS, &challenge.token)?;
                 let mut known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
                 known.insert(challenge.token.clone());
                 durable::write_json(written, &known)?;
-                let path = dir.join(&challenge.token);
-                durable::write(&path, challenge.key_authorization.as_bytes(), 0o644)
+                let bytes = Zeroizing::new(challenge.key_authorization.clone().into_bytes());
+                let access = Access { mode: 0o644, uid: None, gid: None };
+                target.replace(&Content { bytes, access })
             }
         }
     }
@@ -242,6 +239,8 @@ fn answer(answers: &Answers, request: &Request<Incoming>) -> Response<Full<Bytes
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -271,5 +270,27 @@ mod tests {
         presenter.keep_only(&BTreeMap::new()).unwrap();
         assert!(!file.exists());
         assert!(foreign.exists());
+    }
+
+    #[tokio::test]
+    async fn a_link_below_the_webroot_leads_nowhere() {
+        let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let elsewhere = tempfile::tempdir().unwrap();
+        let webroot = Http01::Webroot(root.path().to_owned());
+        let presenter =
+            Presenter::new(Some(&webroot), state.path(), CancellationToken::new()).await.unwrap();
+        let challenge = v1::WantedChallenge {
+            token: "tok".to_owned(),
+            key_authorization: "tok.thumb".to_owned(),
+            identifier: "a.example".to_owned(),
+        };
+        let link = root.path().join(".well-known");
+        std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+        assert!(presenter.present(&challenge).is_err());
+        fs::remove_file(&link).unwrap();
+        fs::create_dir(&link).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), link.join("acme-challenge")).unwrap();
+        assert!(presenter.present(&challenge).is_err());
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 }

@@ -18,12 +18,10 @@ use crate::error::{Error, Result};
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let failed = |e: std::io::Error| Error::local("write", path.display().to_string(), e);
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(dir)
-        .map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
+    // Set, not asked for: the umask has no say.
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     sync_dir(dir)

@@ -21,7 +21,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// # Errors
 /// `Invalid` where it cannot be read or is empty.
 pub fn read_token(path: &Path) -> Result<SecretString> {
-    let bad = |why: String| Error::invalid("read", format!("token file {}", path.display()), why);
+    let bad = |why: String| {
+        Error::invalid("read", format!("token file {}", path.display()), why)
+            .hint("it must hold what `vaultctl agent token` has printed")
+    };
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|e| bad(e.to_string()))?;
     match text.trim() {
         "" => Err(bad("it is empty".to_owned())),

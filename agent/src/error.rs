@@ -89,12 +89,13 @@ impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         let detail = ErrorDetail::from_status(&status);
         let kind = detail.kind();
-        Self {
-            kind,
-            what: detail.what,
-            subject: detail.subject,
-            why: detail.why,
-            hint: detail.hint,
+        // Where the connection broke, the reason is at the bottom.
+        let mut cause = std::error::Error::source(&status);
+        let mut why = detail.why;
+        while let Some(deeper) = cause {
+            why = deeper.to_string();
+            cause = deeper.source();
         }
+        Self { kind, what: detail.what, subject: detail.subject, why, hint: detail.hint }
     }
 }

@@ -139,6 +139,12 @@ impl Identity {
         self.current.load().not_after
     }
 
+    /// How long it is valid.
+    pub fn lifetime(&self) -> Duration {
+        let current = self.current.load();
+        Duration::try_from(current.not_after - current.not_before).unwrap_or_default()
+    }
+
     /// How long to wait before renewing: until half of the lifetime is over.
     pub fn renew_in(&self, now: OffsetDateTime) -> Duration {
         let current = self.current.load();

@@ -1,6 +1,7 @@
 //! Private keys of custody `agent`: born here, never sent. What travels is their CSR.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,14 +16,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, transport::Channel};
-use vault_proto::v1::{self, agent_session_service_client::AgentSessionServiceClient};
+use vault_proto::v1::{
+    self, agent_session_service_client::AgentSessionServiceClient, resource_report::Resource,
+};
 use zeroize::Zeroizing;
 
 use crate::blocking;
 use crate::config::Config;
-use crate::desired::Desired;
+use crate::desired::{Exchange, Report};
 use crate::durable;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long the vault may take to accept a CSR.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -141,37 +144,56 @@ fn csr(state_dir: &Path, certificate: &str, wanted: &v1::CsrWanted) -> Result<Ve
     Ok(request)
 }
 
-/// Hands in the CSRs that the vault waits for, until `stop`.
+/// Hands in the CSRs that the vault waits for, until `stop`; says so where one cannot be made.
 pub async fn run(
     config: Arc<Config>,
-    mut desired: watch::Receiver<Desired>,
+    mut exchange: Exchange,
     mut channel: watch::Receiver<Option<Channel>>,
     stop: CancellationToken,
 ) {
-    let mut handed_in: std::collections::BTreeMap<String, String> = Default::default();
+    let mut handed_in: BTreeMap<String, String> = BTreeMap::new();
+    let mut refused: BTreeMap<String, (String, u64)> = BTreeMap::new();
     loop {
-        let wanted = desired.borrow_and_update().certificates.clone();
+        let desired = exchange.desired.borrow_and_update().clone();
         let mut again = false;
-        for (name, certificate) in wanted.iter() {
+        for (name, certificate) in desired.certificates.iter() {
             let Some(request) = &certificate.csr_wanted else { continue };
             if handed_in.get(name) == Some(&request.order_id) {
                 continue;
             }
             let connected = channel.borrow_and_update().clone();
-            let done = hand_in(&config, name, request.clone(), connected).await;
-            match done {
-                Ok(()) => drop(handed_in.insert(name.clone(), request.order_id.clone())),
-                Err(error) => {
-                    tracing::warn!(certificate = name, %error, "the CSR was not handed in");
-                    again = true;
+            let Err(error) = hand_in(&config, name, request.clone(), connected).await else {
+                handed_in.insert(name.clone(), request.order_id.clone());
+                continue;
+            };
+            tracing::warn!(certificate = name, %error, hint = error.hint, "the CSR was not handed in");
+            again = true;
+            let now = (request.order_id.clone(), desired.connection);
+            let known = refused.get(name) == Some(&now);
+            if error.kind != ErrorKind::Unavailable && !known {
+                refused.insert(name.clone(), now);
+                let report = nack(certificate, error.to_string());
+                let report = Report { connection: desired.connection, report };
+                if exchange.reports.send(report).await.is_err() {
+                    return;
                 }
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = desired.changed() => if changed.is_err() { return },
+            changed = exchange.desired.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(AGAIN), if again => {}
         }
+    }
+}
+
+/// There will be no next version as things are; what is held stays.
+fn nack(certificate: &v1::WantedCertificate, detail: String) -> v1::ResourceReport {
+    v1::ResourceReport {
+        resource: Some(Resource::Certificate(certificate.name.clone())),
+        version: certificate.version,
+        outcome: v1::Outcome::Failed.into(),
+        detail,
     }
 }
 

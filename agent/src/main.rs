@@ -17,9 +17,13 @@ mod prove;
 mod status;
 mod subscribe;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -109,10 +113,25 @@ enum Output {
 }
 
 fn main() -> ExitCode {
-    match execute(Cli::parse().verb) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    match execute(cli.verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
+}
+
+/// Help and versions, which were asked for, and everything that the command line has wrong.
+#[allow(clippy::print_stderr)] // the last words of a program
+fn misused(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let wrong = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if wrong && error.use_stderr() {
+        eprintln!("hint: --help behind the verb shows what it takes, with an example");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 #[allow(clippy::print_stderr)] // the last words of a program
@@ -170,7 +189,13 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people who look on and have not said no (https://no-color.org).
+    let colours = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

@@ -24,9 +24,14 @@ use crate::error::{Error, Result};
 
 /// How long one handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How often in a row the new leaf must be seen, and how far apart: while a web server replaces its
+/// workers, old and new ones answer side by side (nginx: for a tenth of a second and more).
+const IN_A_ROW: u32 = 5;
+/// See [`IN_A_ROW`].
+const APART: Duration = Duration::from_millis(50);
 
-/// Waits until `leaf` is what the web server shows, trying until the check's timeout: a reload
-/// takes its time, and old workers still answer for a moment.
+/// Waits until `leaf` and no other is what the web server shows, trying until the check's timeout:
+/// a reload takes its time.
 ///
 /// # Errors
 /// `Verification` with what was seen instead.
@@ -38,12 +43,16 @@ pub async fn serves(check: &Check, leaf: &[u8]) -> Result<()> {
         .without_max_times()
         .with_jitter();
     let once = || async {
-        let subject = || format!("{} ({})", check.address, check.server_name);
-        let seen = leaf_of(check.address, &check.server_name).await?;
-        match seen == leaf {
-            true => Ok(()),
-            false => Err(Error::verification("prove", subject(), "another certificate is served")),
+        for handshake in 0..IN_A_ROW {
+            if handshake > 0 {
+                tokio::time::sleep(APART).await;
+            }
+            if leaf_of(check.address, &check.server_name).await? != leaf {
+                let subject = format!("{} ({})", check.address, check.server_name);
+                return Err(Error::verification("prove", subject, "another certificate is served"));
+            }
         }
+        Ok(())
     };
     once.retry(schedule).await
 }

@@ -19,7 +19,8 @@ use crate::identity::{Candidate, Identity};
 
 /// How long one call to the vault may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How soon a renewal of the identity that failed is tried again.
+/// How soon a renewal of the identity that failed is tried again; and how soon the next may come
+/// at all, lest an agent whose clock is ahead takes every new identity for half over.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
 
 /// Holds the stream.
@@ -66,13 +67,28 @@ impl Subscriber {
             }
             match ended {
                 Ok(()) => tracing::info!(address, "the stream ended"),
-                Err(error) => tracing::warn!(address, %error, hint = error.hint, "no stream"),
+                Err(error) => {
+                    let hint = self.hint(&error);
+                    tracing::warn!(address, %error, hint, "no stream");
+                }
             }
             let wait = pause.next().unwrap_or(Duration::from_secs(60));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// What to do about an error: a vault that refuses an ended identity may hang up without a word.
+    fn hint(&self, error: &Error) -> String {
+        let end = self.identity.not_after();
+        match end <= OffsetDateTime::now_utc() {
+            true => format!(
+                "this agent's identity ended {end}: enrol it anew with --replace and a token from \
+                 `vaultctl agent token`"
+            ),
+            false => error.hint.clone(),
         }
     }
 
@@ -122,8 +138,9 @@ pub async fn keep_identity(
     mut channel: watch::Receiver<Option<Channel>>,
     stop: CancellationToken,
 ) {
+    let mut least = Duration::ZERO;
     loop {
-        let wait = identity.renew_in(OffsetDateTime::now_utc());
+        let wait = identity.renew_in(OffsetDateTime::now_utc()).max(least);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
@@ -135,7 +152,10 @@ pub async fn keep_identity(
         };
         let Some(connected) = connected else { return };
         match renew(&identity, connected).await {
-            Ok(()) => tracing::info!(not_after = %identity.not_after(), "identity renewed"),
+            Ok(()) => {
+                least = RENEW_AGAIN.min(identity.lifetime() / 4);
+                tracing::info!(not_after = %identity.not_after(), "identity renewed");
+            }
             Err(error) => {
                 tracing::warn!(%error, "the identity was not renewed");
                 tokio::select! {

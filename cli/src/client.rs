@@ -173,8 +173,15 @@ fn tls(profile: &Profile) -> Result<ClientConfig> {
         let root = root.map_err(|e| bad(&profile.ca, e.to_string()))?;
         roots.add(root).map_err(|e| bad(&profile.ca, e.to_string()))?;
     }
+    let empty = || "it has no certificate in PEM".to_owned();
+    if roots.is_empty() {
+        return Err(bad(&profile.ca, empty()));
+    }
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(&profile.cert)?).collect();
     let chain = chain.map_err(|e| bad(&profile.cert, e.to_string()))?;
+    if chain.is_empty() {
+        return Err(bad(&profile.cert, empty()));
+    }
     let key = zeroize::Zeroizing::new(read(&profile.key)?);
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| bad(&profile.key, e.to_string()))?;
     let provider = Arc::new(aws_lc_rs::default_provider());

@@ -1,6 +1,6 @@
 //! The vault's error, or one in its shape, with the exit code of the command contract.
 
-use std::{fmt, io::Write as _, process::ExitCode};
+use std::{fmt, io::Write as _, process::ExitCode, time::Duration};
 
 use vault_proto::error::{ErrorDetail, ErrorKind};
 
@@ -61,9 +61,20 @@ impl Error {
         let _ = writeln!(stderr, "error: {what} failed on {subject}: {why}");
         let advice = if self.0.hint.is_empty() { advice(self.0.kind()) } else { &self.0.hint };
         if !advice.is_empty() {
-            let _ = writeln!(stderr, "hint: {advice}");
+            let _ = writeln!(stderr, "hint: {advice}{}", self.when());
         }
         ExitCode::from(self.0.kind().exit_code())
+    }
+
+    /// When a retry may succeed, where that is known.
+    fn when(&self) -> String {
+        match self.0.retry_after_seconds {
+            0 => String::new(),
+            seconds => {
+                let pause = humantime::format_duration(Duration::from_secs(seconds));
+                format!(" (again in {pause})")
+            }
+        }
     }
 }
 

@@ -10,17 +10,38 @@ mod profile;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 
 use args::{Cli, Noun};
 use cmd::Context;
 use error::{Error, Result};
 
 fn main() -> ExitCode {
-    match run(Cli::parse_from(args::tell_profiles_apart(std::env::args_os().collect()))) {
+    let cli = match parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
+}
+
+fn parse(args: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(args::tell_profiles_apart(args))?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    cli.connection.prefer_arguments(&matches);
+    Ok(cli)
+}
+
+/// Help and versions, which were asked for, and everything that the command line has wrong.
+fn misused(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let wrong = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if wrong && error.use_stderr() {
+        output::note("hint: --help behind the verb shows what it takes, with an example");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli) -> Result<()> {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{ArgMatches, Args, parser::ValueSource};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -111,6 +111,23 @@ struct File {
 }
 
 impl Connection {
+    /// Forgets what the environment says where an argument says otherwise: `--profile` means that
+    /// profile, whatever VAULTCTL_SOCKET is.
+    pub fn prefer_arguments(&mut self, matches: &ArgMatches) {
+        let said = |ids: &[&str], source: ValueSource| {
+            ids.iter().any(|id| matches.value_source(id) == Some(source))
+        };
+        let argument = |ids: &[&str]| said(ids, ValueSource::CommandLine);
+        let parts = ["connection-address", "connection-ca", "connection-cert", "connection-key"];
+        let (socket, profile) = ("connection-socket", "connection-profile");
+        if said(&[socket], ValueSource::EnvVariable) && (argument(&[profile]) || argument(&parts)) {
+            self.socket = None;
+        }
+        if said(&[profile], ValueSource::EnvVariable) && argument(&parts) {
+            self.profile = None;
+        }
+    }
+
     /// Decides how to connect.
     ///
     /// # Errors

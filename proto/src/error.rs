@@ -48,7 +48,10 @@ impl ErrorKind {
             Code::AlreadyExists | Code::FailedPrecondition => Self::Conflict,
             Code::Unauthenticated => Self::Unauthenticated,
             Code::PermissionDenied => Self::Denied,
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unavailable,
+            // No vault answers `Unknown`: the connection has broken in the middle of a call.
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+                Self::Unavailable
+            }
             Code::ResourceExhausted => Self::Exhausted,
             Code::DataLoss => Self::Verification,
             Code::Aborted => Self::PendingApproval,

@@ -1,14 +1,17 @@
-//! What the vault, its agent and its tools share: ids, the error that crosses the wire, and the
-//! types generated from `keyvault/v1/*.proto`.
+//! What the vault, its agent and its tools share: ids, the error that crosses the wire, the audit
+//! log's chain, and the types generated from `keyvault/v1/*.proto`.
 //!
 //! Nothing here decides anything; a type is here because two programs must agree on it.
 
+pub mod audit;
+#[cfg(feature = "grpc")]
 pub mod error;
 pub mod ids;
 pub mod local;
 
 /// The generated messages, clients and servers of `keyvault.v1`.
-#[allow(missing_docs, clippy::all)]
+#[cfg(feature = "grpc")]
+#[allow(missing_docs, clippy::all, clippy::too_many_lines)]
 pub mod v1 {
     tonic::include_proto!("keyvault.v1");
 

@@ -1,4 +1,17 @@
-//! Names that both ends of a connection must know without asking.
+//! What both ends of a connection must know without asking.
+
+/// The generated messages between the PKCS#11 module and the agent, `keyvault.local.v1`.
+#[allow(missing_docs, clippy::all, clippy::too_many_lines)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/keyvault.local.v1.rs"));
+}
+
+/// Where the agent's socket is looked for where `VAULT_AGENT_SOCKET` does not say.
+pub const SIGNER_SOCKET: &str = "/run/vault-agent/signer.sock";
+
+/// The longest message on the agent's socket, in bytes: a signature's input is far below, and so is
+/// a list of a thousand keys.
+pub const LONGEST_LOCAL_MESSAGE: usize = 8 << 20;
 
 /// The DNS name in every vault server certificate. Clients reach a vault by any address and check
 /// this name, because the internal CA, not the DNS, says who is a vault.

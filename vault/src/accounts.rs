@@ -1,10 +1,14 @@
 //! ACME accounts: registered, rolled over and deactivated so that a crash at any point leaves
 //! either the account as it was or one that the next try finds and completes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use secrecy::SecretSlice;
 use serde_json::{Value, json};
+use tokio::sync::OwnedMutexGuard;
 use url::Url;
 use vault_proto::ids::{AccountName, KeyId};
 
@@ -26,6 +30,24 @@ pub struct Accounts {
     signing: Signing,
     clock: Arc<dyn Clock>,
     options: acme::Options,
+    turns: Turns,
+}
+
+/// One change of an account after the other: whoever settles a rollover while the CA has not yet
+/// heard of it would take its key for refused and destroy it.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<HashMap<AccountName, Arc<tokio::sync::Mutex<()>>>>>);
+
+impl Turns {
+    /// Waits for its turn; no longer than a CA may take, since that is how long a change may.
+    async fn take(&self, name: &AccountName) -> OwnedMutexGuard<()> {
+        self.of(name).lock_owned().await
+    }
+
+    fn of(&self, name: &AccountName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.clone()).or_default().clone()
+    }
 }
 
 /// An account to register.
@@ -54,7 +76,7 @@ impl Accounts {
         clock: Arc<dyn Clock>,
         options: acme::Options,
     ) -> Self {
-        Self { store, signing, clock, options }
+        Self { store, signing, clock, options, turns: Turns::default() }
     }
 
     /// One account.
@@ -86,6 +108,7 @@ impl Accounts {
     /// `Unavailable` where it does not answer as it should. Nothing stays of what the CA refused.
     pub async fn register(&self, who: &Principal, new: NewAccount) -> Result<AccountRecord> {
         let subject = format!("account {}", new.name);
+        let _turn = self.turns.take(&new.name).await;
         let begun = self.store.account(&new.name).await?;
         if let Some(account) = &begun
             && (account.status != AccountStatus::Pending || account.directory != new.directory)
@@ -96,7 +119,8 @@ impl Accounts {
         let ca = Ca { directory: new.directory.clone(), root_pem: new.ca_root_pem.clone() };
         self.check_terms(&ca, &new).await?;
         let pending = match begun {
-            Some(account) => account,
+            // The CA's HTTPS root may have been what was wrong.
+            Some(account) => AccountRecord { ca_root_pem: new.ca_root_pem.clone(), ..account },
             None => self.begin(who, &new).await?,
         };
         let context = json!({ "account": new.name, "directory": new.directory });
@@ -197,14 +221,26 @@ impl Accounts {
         who: &Principal,
         name: &AccountName,
     ) -> Result<(AccountRecord, Account)> {
-        let record = self.settle(who, self.find(name).await?).await?;
+        let mut record = self.find(name).await?;
+        if record.next_key_id.is_some() {
+            let _turn = self.turns.take(name).await;
+            record = self.settle(who, self.find(name).await?).await?;
+        }
+        self.open_settled(who, record).await
+    }
+
+    async fn open_settled(
+        &self,
+        who: &Principal,
+        record: AccountRecord,
+    ) -> Result<(AccountRecord, Account)> {
         let url = valid_url(&record)?;
         let context = json!({ "account": record.name, "directory": record.directory });
         let signer = self.signer(who.clone(), &record, record.key_id, context).await?;
         match Account::open(&ca_of(&record), &self.options, Arc::new(signer), url).await {
             Ok(account) => Ok((record, account)),
             Err(error) => {
-                self.note(record, Some(&error)).await?;
+                self.note(&record.name, Some(&error)).await?;
                 Err(error)
             }
         }
@@ -221,6 +257,7 @@ impl Accounts {
         name: &AccountName,
         algorithm: Option<Algorithm>,
     ) -> Result<AccountRecord> {
+        let _turn = self.turns.take(name).await;
         let record = self.settle(who, self.find(name).await?).await?;
         let url = valid_url(&record)?;
         let current = self.key(&record, record.key_id).await?;
@@ -258,8 +295,9 @@ impl Accounts {
                 format!("account {}", record.name),
                 format!("its new key belongs to another account: {}", found.url),
             )),
-            Err(error) if uncertain(&error) => Err(error),
-            Err(_) => self.drop_next(record, next).await,
+            // Nothing less shows that the CA did not take the new key.
+            Err(error) if error.kind == ErrorKind::NotFound => self.drop_next(record, next).await,
+            Err(error) => Err(error),
         }
     }
 
@@ -283,13 +321,15 @@ impl Accounts {
     /// # Errors
     /// `Conflict` where certificates still use it or it is not valid, else what the CA says.
     pub async fn deactivate(&self, who: &Principal, name: &AccountName) -> Result<AccountRecord> {
+        let _turn = self.turns.take(name).await;
         let certificates = self.store.certificates().await?;
         if let Some(certificate) = certificates.iter().find(|c| c.account == *name) {
             let why = format!("certificate {} is ordered with it", certificate.name);
             return Err(Error::conflict("deactivate", format!("account {name}"), why)
                 .hint("delete its certificates first"));
         }
-        let (record, account) = self.open(who, name).await?;
+        let record = self.settle(who, self.find(name).await?).await?;
+        let (record, account) = self.open_settled(who, record).await?;
         account.deactivate().await?;
         let record = AccountRecord { status: AccountStatus::Deactivated, ..record };
         self.store.update_account(&record).await?;
@@ -301,14 +341,9 @@ impl Accounts {
     ///
     /// # Errors
     /// Where the store cannot be written.
-    pub async fn note(&self, record: AccountRecord, error: Option<&Error>) -> Result<()> {
-        let record = match error {
-            None => {
-                AccountRecord { last_ok_at: Some(self.clock.now()), last_error: None, ..record }
-            }
-            Some(error) => AccountRecord { last_error: Some(error.to_string()), ..record },
-        };
-        self.store.update_account(&record).await
+    pub async fn note(&self, name: &AccountName, error: Option<&Error>) -> Result<()> {
+        let error = error.map(ToString::to_string);
+        self.store.note_account(name, error.as_deref(), self.clock.now()).await
     }
 
     async fn key(&self, record: &AccountRecord, id: KeyId) -> Result<KeyRecord> {
@@ -329,9 +364,10 @@ impl Accounts {
     }
 }
 
-/// Whether the CA may have done what was asked although the answer is an error.
+/// Whether the CA may have done what was asked although the answer is an error. A rate limit is a
+/// refusal like any other.
 fn uncertain(error: &Error) -> bool {
-    matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted | ErrorKind::Internal)
+    matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal)
 }
 
 fn ca_of(record: &AccountRecord) -> Ca {

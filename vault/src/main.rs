@@ -1,12 +1,13 @@
 //! `vaultd`: arguments, logging, signals. Everything else is `app`'s.
 
 use std::{
+    io::IsTerminal as _,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitCode},
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -17,7 +18,7 @@ use vault::{
 
 /// Keeps private keys in an HSM, signs with them, and gets, renews and pushes certificates.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "vaultd", version, arg_required_else_help = true)]
 struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -53,7 +54,11 @@ enum LogFormat {
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _crash_points = fail::FailScenario::setup();
-    let done = match Args::parse().verb {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return misused(&error),
+    };
+    let done = match args.verb {
         Verb::CheckConfig { config } => config::load(&config).map(drop),
         Verb::Run { config, log_format } => {
             start_logging(log_format);
@@ -64,6 +69,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
+}
+
+/// Help and versions, which were asked for, and everything that the command line has wrong.
+#[allow(clippy::print_stderr)] // the last words of a program
+fn misused(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let wrong = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if wrong && error.use_stderr() {
+        eprintln!("hint: --help behind the verb shows what it takes, with an example");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 #[allow(clippy::print_stderr)] // the last words of a program
@@ -77,7 +93,13 @@ fn report(error: &Error) -> ExitCode {
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people who look on and have not said no (https://no-color.org).
+    let colours = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

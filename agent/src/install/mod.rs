@@ -4,7 +4,7 @@
 //! Level-triggered: what is wanted is compared with what is held whenever either may have changed,
 //! so that a missed message, a restart or a repaired configuration all lead to the same place.
 
-mod target;
+pub mod target;
 pub mod transaction;
 mod verify;
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vault_proto::v1::{self, Custody, resource_report::Resource};
 
-use transaction::{Files, Held};
+use transaction::{Files, Held, Interrupted};
 use verify::Chain;
 
 use crate::config::{Config, Install};
@@ -203,13 +203,13 @@ impl Installer {
             Ok((Arc::new(files), open))
         })
         .await?;
-        let Some((version, chain)) = open else { return Ok(()) };
+        let Some(Interrupted { version, chain, with_key }) = open else { return Ok(()) };
         tracing::warn!(certificate = %install.certificate, version, "an installation was interrupted");
         if let (Some(chain), Some(check)) = (&chain, &install.check)
             && prove::leaf_of(check.address, &check.server_name)
                 .await
                 .is_ok_and(|seen| seen == chain.leaf_der)
-            && let Ok(key) = files.key_for(chain, install.key.is_some())
+            && let Ok(key) = files.key_for(chain, with_key)
         {
             let held = held(version, chain, Some(proof(install, chain)));
             return blocking(move || files.commit(&held, key.as_ref())).await;

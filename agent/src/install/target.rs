@@ -10,8 +10,8 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, fsync, openat, renameat,
-    unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, fsync, mkdirat, openat,
+    renameat, unlinkat,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -69,6 +69,40 @@ impl Target {
             return Err(bad("everybody may write to its directory".to_owned()));
         }
         Ok(Self { path: path.to_owned(), dir, name: name.to_owned() })
+    }
+
+    /// A file in folders below `root`, which are made (0755) where they are not there. The root is
+    /// the configuration's; what is below it may be somebody else's, so no symbolic link is followed
+    /// there.
+    ///
+    /// # Errors
+    /// `Invalid` where the root is no directory, or a folder is something else than a directory.
+    pub fn below(root: &Path, folders: &[&str], name: &str) -> Result<Self> {
+        let mut path = root.to_owned();
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let bad = |path: &Path, why: rustix::io::Errno| {
+            Error::invalid("open", path.display().to_string(), why).hint(
+                "below a webroot of agent.toml, .well-known/acme-challenge must be plain folders",
+            )
+        };
+        let mut dir = rustix::fs::open(root, flags, Mode::empty()).map_err(|e| bad(root, e))?;
+        for folder in folders {
+            path.push(folder);
+            let open = || openat(&dir, *folder, flags | OFlags::NOFOLLOW, Mode::empty());
+            let opened = match open() {
+                Err(rustix::io::Errno::NOENT) => {
+                    mkdirat(&dir, *folder, Mode::from(0o755)).map_err(|e| bad(&path, e))?;
+                    let made = open().map_err(|e| bad(&path, e))?;
+                    // Set, not asked for: the web server's workers run as somebody else.
+                    fchmod(&made, Mode::from(0o755)).map_err(|e| bad(&path, e))?;
+                    made
+                }
+                opened => opened.map_err(|e| bad(&path, e))?,
+            };
+            dir = opened;
+        }
+        path.push(name);
+        Ok(Self { path, dir, name: name.into() })
     }
 
     fn failed(&self, what: &str, why: impl std::fmt::Display) -> Error {

@@ -41,11 +41,23 @@ pub struct Held {
 #[derive(Serialize, Deserialize)]
 struct Journal {
     version: u64,
+    /// SHA-256 over the new leaf's DER: tells the new chain from the last good one.
+    fingerprint: String,
     /// `None`: there was no file.
     chain: Option<Access>,
     key: Option<Access>,
     /// A chain of custody `vault` leaves the key's file alone.
     with_key: bool,
+}
+
+/// An exchange that a crash left open.
+pub struct Interrupted {
+    /// The version that was to be installed.
+    pub version: u64,
+    /// Its chain, where all of its files are in place.
+    pub chain: Option<Chain>,
+    /// Whether a key was exchanged, too.
+    pub with_key: bool,
 }
 
 /// One certificate's files and records.
@@ -150,6 +162,8 @@ impl Files {
     /// # Errors
     /// Where any of it is refused; [`Files::roll_back`] is right after any outcome.
     pub fn swap(&self, version: u64, chain: &Chain, key: Option<&LocalKey>) -> Result<()> {
+        // One that could not be undone is undone first: what is in place now is not the last good.
+        self.roll_back()?;
         let remember = |target: &Target, name: &str| -> Result<Option<Access>> {
             let Some(content) = target.read()? else { return Ok(None) };
             durable::write(&self.backup(name), &content.bytes, 0o600)?;
@@ -158,6 +172,7 @@ impl Files {
         let key_target = self.key.as_ref().zip(key);
         let journal = Journal {
             version,
+            fingerprint: chain.fingerprint(),
             chain: remember(&self.chain, "chain")?,
             key: key_target.map(|(target, _)| remember(target, "key")).transpose()?.flatten(),
             with_key: key_target.is_some(),
@@ -217,19 +232,20 @@ impl Files {
         durable::remove(&self.backup("chain"))
     }
 
-    /// The version of an exchange that a crash left open, and the chain that is in place now.
+    /// The exchange that a crash left open.
     ///
     /// # Errors
     /// Where the state directory is damaged.
-    pub fn interrupted(&self) -> Result<Option<(u64, Option<Chain>)>> {
+    pub fn interrupted(&self) -> Result<Option<Interrupted>> {
         let Some(journal) = durable::read_json::<Journal>(&self.journal())? else {
             return Ok(None);
         };
-        let present = self.chain.read()?;
-        let chain = present.and_then(|content| {
-            String::from_utf8(content.bytes.to_vec()).ok().and_then(|pem| Chain::parse(&pem).ok())
+        // The chain comes after the key: where it is the new one, both are.
+        let chain = self.chain.read()?.and_then(|content| {
+            let pem = String::from_utf8(content.bytes.to_vec()).ok()?;
+            Chain::parse(&pem).ok().filter(|chain| chain.fingerprint() == journal.fingerprint)
         });
-        Ok(Some((journal.version, chain)))
+        Ok(Some(Interrupted { version: journal.version, chain, with_key: journal.with_key }))
     }
 }
 

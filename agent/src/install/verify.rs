@@ -18,7 +18,7 @@ pub struct Chain {
     pub leaf_der: Vec<u8>,
     /// The leaf's SubjectPublicKeyInfo, DER.
     pub spki_der: Vec<u8>,
-    /// The leaf's serial number, lower-case hex.
+    /// The leaf's serial number, lower-case hex, as the vault and OpenSSL show it.
     pub serial: String,
     /// The leaf's end.
     pub not_after: OffsetDateTime,
@@ -46,7 +46,7 @@ impl Chain {
             pem: pem.to_owned(),
             leaf_der: leaf_der.to_vec(),
             spki_der,
-            serial: hex::encode(tbs.serial_number().as_bytes()),
+            serial: hex::encode(without_sign(tbs.serial_number().as_bytes())),
             not_after,
         })
     }
@@ -55,4 +55,9 @@ impl Chain {
     pub fn fingerprint(&self) -> String {
         hex::encode(Sha256::digest(&self.leaf_der))
     }
+}
+
+/// Without the zero that DER puts before a high first bit.
+fn without_sign(der: &[u8]) -> &[u8] {
+    der.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(der)
 }

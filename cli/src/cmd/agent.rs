@@ -20,7 +20,7 @@ pub enum Agent {
         /// The agent's name.
         name: String,
         /// How long the token may be used; a week at most.
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "1h")]
+        #[arg(long, value_name = "DURATION", value_parser = ttl, default_value = "1h")]
         ttl: Duration,
     },
     /// Lists agents.
@@ -38,6 +38,15 @@ pub enum Agent {
         /// The agent's name.
         name: String,
     },
+}
+
+/// Whole seconds, as the vault counts them.
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    match ttl.as_secs() {
+        0 => Err("it must be at least a second".to_owned()),
+        _ => Ok(ttl),
+    }
 }
 
 #[derive(Serialize)]
@@ -103,10 +112,8 @@ pub async fn run(context: &Context, verb: Agent) -> Result<()> {
     let mut agents = context.client().await?.agents();
     match verb {
         Agent::Token { name, ttl } => {
-            let request = v1::CreateJoinTokenRequest {
-                name: name.clone(),
-                ttl_seconds: ttl.as_secs().max(1),
-            };
+            let request =
+                v1::CreateJoinTokenRequest { name: name.clone(), ttl_seconds: ttl.as_secs() };
             let made = agents.create_join_token(call(request)).await?.into_inner();
             let token = Token {
                 name,

@@ -1,13 +1,22 @@
 //! `vaultctl audit`.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
 use prost_types::Timestamp;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tonic::Request;
-use vault_proto::{error::ErrorKind, v1};
+use vault_proto::{
+    audit::{self, Report},
+    error::ErrorKind,
+    v1,
+};
 
 use super::Context;
 use crate::client::call;
@@ -32,9 +41,13 @@ pub enum Audit {
         #[command(flatten)]
         filter: Filter,
     },
-    /// Recomputes the chain of the vault's log; exit code 7 where it does not hold.
-    #[command(after_help = "Example: vaultctl audit verify")]
-    Verify,
+    /// Recomputes the chain of a log; exit code 7 where it does not hold.
+    #[command(after_help = "Example: vaultctl audit verify audit.log")]
+    Verify {
+        /// A log file, checked here without a vault [default: the vault's own, checked by it].
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Writes records as they stand in the log, one per line.
     #[command(after_help = "Example: vaultctl audit export --format json > audit.jsonl")]
     Export {
@@ -79,8 +92,9 @@ fn since(text: &str) -> Result<OffsetDateTime, String> {
     }
     let ago: Duration = humantime::parse_duration(text)
         .map_err(|_| "it is neither an RFC 3339 time nor a duration".to_owned())?;
-    let at = SystemTime::now().checked_sub(ago).ok_or("it is too long ago")?;
-    Ok(at.into())
+    let ago = time::Duration::try_from(ago).ok();
+    let at = ago.and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago));
+    at.ok_or_else(|| "it is too long ago".to_owned())
 }
 
 impl Filter {
@@ -149,16 +163,18 @@ fn shown(record: v1::AuditRecord) -> Shown {
 /// What the vault says.
 pub async fn run(context: &Context, verb: Audit) -> Result<()> {
     match verb {
-        Audit::Query { filter } => {
-            let records = collect(context, filter.request(false)).await?;
-            let rows: Vec<_> = records.into_iter().map(shown).collect();
-            output::list(context.format, &rows)
-        }
+        Audit::Query { filter } => list(context, filter).await,
         Audit::Tail { follow, filter } => {
-            let last = filter.last.or(Some(20));
-            tail(context, Filter { last, ..filter }.request(follow)).await
+            let newest = Filter { last: filter.last.or(Some(20)), ..filter };
+            match follow {
+                true => tail(context, newest.request(true)).await,
+                false => list(context, newest).await,
+            }
         }
-        Audit::Verify => verify(context).await,
+        Audit::Verify { file: None } => judge(context, "the audit log", &theirs(context).await?),
+        Audit::Verify { file: Some(file) } => {
+            judge(context, &format!("audit log {}", file.display()), &ours(&file)?)
+        }
         Audit::Export { format: ExportFormat::Json, filter } => {
             for record in collect(context, filter.request(false)).await? {
                 output::text(&format!("{}\n", record.line))?;
@@ -166,6 +182,12 @@ pub async fn run(context: &Context, verb: Audit) -> Result<()> {
             Ok(())
         }
     }
+}
+
+async fn list(context: &Context, filter: Filter) -> Result<()> {
+    let records = collect(context, filter.request(false)).await?;
+    let rows: Vec<_> = records.into_iter().map(shown).collect();
+    output::list(context.format, &rows)
 }
 
 async fn collect(
@@ -207,19 +229,31 @@ struct Verified {
     problem: String,
 }
 
-async fn verify(context: &Context) -> Result<()> {
+/// What the vault says of its own log.
+async fn theirs(context: &Context) -> Result<Verified> {
     let mut audit = context.client().await?.audit();
     let found = audit.verify_audit(call(v1::VerifyAuditRequest {})).await?.into_inner();
-    let verified = Verified {
-        ok: found.ok,
-        records: found.records,
-        head: found.head,
-        problem: found.problem.clone(),
-    };
-    output::one(context.format, &verified)?;
+    Ok(Verified { ok: found.ok, records: found.records, head: found.head, problem: found.problem })
+}
+
+/// What this program finds in a file, without a vault.
+fn ours(file: &Path) -> Result<Verified> {
+    let unreadable = |e| Error::invalid("read", format!("audit log {}", file.display()), e);
+    let mut log = BufReader::new(File::open(file).map_err(unreadable)?);
+    let Report { chain, problem } = audit::check(&mut log).map_err(unreadable)?;
+    Ok(Verified {
+        ok: problem.is_none(),
+        records: chain.records,
+        head: chain.head,
+        problem: problem.unwrap_or_default(),
+    })
+}
+
+fn judge(context: &Context, subject: &str, found: &Verified) -> Result<()> {
+    output::one(context.format, found)?;
     match found.ok {
         true => Ok(()),
-        false => Err(Error::new(ErrorKind::Verification, "verify", "the audit log", found.problem)
+        false => Err(Error::new(ErrorKind::Verification, "verify", subject, &found.problem)
             .hint("the log was changed after it was written: keep it as evidence")),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use vault_proto::v1;
+use vault_proto::{ids::OperatorName, v1};
 
 use super::{Context, operator};
 use crate::client::call;
@@ -61,24 +61,7 @@ struct Made {
 /// # Errors
 /// What the vault or this machine says; files are checked before the vault is asked.
 pub async fn run(context: &Context, args: Init) -> Result<()> {
-    let shares_dir = match (args.custodians.is_empty(), &args.shares_dir) {
-        (true, _) => None,
-        (false, Some(dir)) => Some(dir.clone()),
-        (false, None) => {
-            return Err(Error::invalid("initialise", "the vault", "there is no --shares-dir")
-                .hint("name the directory that the custodians' shares go to"));
-        }
-    };
-    if !args.custodians.is_empty() && args.threshold.is_none() {
-        return Err(Error::invalid("initialise", "the vault", "there is no --threshold")
-            .hint("say how many custodians rebuild the key, for example --threshold 2"));
-    }
-    if let Some(dir) = &shares_dir {
-        files::create_secret_dir(dir)?;
-        for (name, _) in &args.custodians {
-            files::check_new(&share_file(dir, name))?;
-        }
-    }
+    let shares_dir = prepare_shares(&args)?;
     let mut system = context.client().await?.system();
     let candidate = match &args.operator_out {
         None => None,
@@ -134,6 +117,28 @@ pub async fn run(context: &Context, args: Init) -> Result<()> {
     output::one(context.format, &shown)
 }
 
+/// Makes the directory for the shares and sees that none is written over; `None` without
+/// custodians.
+fn prepare_shares(args: &Init) -> Result<Option<PathBuf>> {
+    let invalid = |why: &str| Error::invalid("initialise", "the vault", why);
+    if args.custodians.is_empty() {
+        return Ok(None);
+    }
+    let dir = args.shares_dir.clone().ok_or_else(|| {
+        invalid("there is no --shares-dir")
+            .hint("name the directory that the custodians' shares go to")
+    })?;
+    if args.threshold.is_none() {
+        return Err(invalid("there is no --threshold")
+            .hint("say how many custodians rebuild the key, for example --threshold 2"));
+    }
+    files::create_secret_dir(&dir)?;
+    for (name, _) in &args.custodians {
+        files::check_new(&share_file(&dir, name)?)?;
+    }
+    Ok(Some(dir))
+}
+
 /// Writes the encrypted shares of `init` once more.
 ///
 /// # Errors
@@ -146,14 +151,18 @@ pub async fn shares(context: &Context, args: Shares) -> Result<()> {
     output::one(context.format, &serde_json::json!({ "shares": written }))
 }
 
-fn share_file(dir: &Path, custodian: &str) -> PathBuf {
-    dir.join(format!("{custodian}.age"))
+/// A custodian's name becomes a file's: it is parsed, wherever it comes from.
+fn share_file(dir: &Path, custodian: &str) -> Result<PathBuf> {
+    let name: OperatorName = custodian
+        .parse()
+        .map_err(|e| Error::invalid("name", format!("the share of {custodian:?}"), e))?;
+    Ok(dir.join(format!("{name}.age")))
 }
 
 fn write_shares(dir: &Path, shares: &[v1::EncryptedShare]) -> Result<Vec<String>> {
     let mut written = Vec::new();
     for share in shares {
-        let path = share_file(dir, &share.custodian);
+        let path = share_file(dir, &share.custodian)?;
         files::write_new(&path, share.age_armored.as_bytes(), 0o600)
             .map_err(|e| e.hint("`vaultctl shares` writes the shares once more"))?;
         written.push(path.display().to_string());

@@ -70,7 +70,15 @@ impl Account {
             terms_of_service_agreed: agree_tos,
             only_return_existing: false,
         };
-        Self::ask(ca, options, keys, &account).await
+        // Control of no name is to be proven here: what is not accepted is what was given.
+        let refused = |error: Error| match error.kind {
+            ErrorKind::Verification => Error { kind: ErrorKind::Invalid, ..error }.hint(
+                "the CA does not let this account in: check --eab-kid and --eab-hmac-file, and \
+                 what it says",
+            ),
+            _ => error,
+        };
+        Self::ask(ca, options, keys, &account).await.map_err(refused)
     }
 
     /// The URL of the account that has the signer's key.

@@ -107,7 +107,9 @@ fn reaction(short: &str, status: StatusCode) -> (ErrorKind, &'static str) {
         | "badRevocationReason" => {
             (ErrorKind::Invalid, "the CA does not take this request: change what it names")
         }
-        "alreadyRevoked" => (ErrorKind::Conflict, "the certificate is revoked already"),
+        "badNonce" => {
+            (ErrorKind::Unavailable, "the CA takes none of its own nonces: it is tried again")
+        }
         "orderNotReady" => (ErrorKind::Unavailable, "the CA is not ready yet: it is asked again"),
         _ if status.is_server_error() => {
             (ErrorKind::Unavailable, "the CA has a problem of its own: it is tried again")
@@ -157,6 +159,7 @@ mod tests {
             ("serverInternal", 500, ErrorKind::Unavailable),
             ("unauthorized", 403, ErrorKind::Verification),
             ("externalAccountRequired", 403, ErrorKind::Invalid),
+            ("badNonce", 400, ErrorKind::Unavailable),
             ("whatever", 503, ErrorKind::Unavailable),
         ];
         for (kind, status, expected) in table {

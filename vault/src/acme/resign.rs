@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 use crate::keystore::MessageSigner;
 
 /// How often a request is signed anew after a bad nonce. A CA that rejects half of all nonces
-/// fails one request in a thousand.
-const NONCES: u32 = 10;
+/// fails one request in a million.
+const NONCES: u32 = 20;
 
 /// Keys of one account, and what the answers said besides.
 pub(super) struct Keys {
@@ -105,6 +105,8 @@ impl Resigner {
                     nonce = Some(fresh.to_owned());
                     left -= 1;
                 }
+                // What was to be done is done: the answer to an earlier try was lost.
+                _ if problem.is("alreadyRevoked") => return Ok(Response::default()),
                 _ => return Err(problem.into_error("ask", subject, status, retry_after)),
             }
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use futures_util::StreamExt as _;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use vault_proto::v1::{self, audit_service_server::AuditService};
 
@@ -52,6 +53,15 @@ impl AuditService for Audit {
         };
         let records = ReceiverStream::new(self.0.audit.query(filter, request.follow));
         let records = records.map(|record| Ok(wire(&record?)?));
+        if !request.follow {
+            return Ok(Response::new(Box::pin(records)));
+        }
+        let stopping = self.0.stopping.clone();
+        let end = futures_util::stream::once(async {
+            let why = "the vault is stopping";
+            Err(Error::unavailable("follow", "the audit log", why).into())
+        });
+        let records = records.take_until(stopping.cancelled_owned()).chain(end);
         Ok(Response::new(Box::pin(records)))
     }
 

@@ -164,6 +164,7 @@ impl CertificateService for Certificates {
                 tokio::select! {
                     changed = changes.changed() => if changed.is_err() { return },
                     () = sender.closed() => return,
+                    () = context.stopping.cancelled() => return,
                 }
                 let look = async {
                     let record = context.rooms()?.issuer.find(&name).await?;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vault_proto::v1;
 
 use crate::accounts::Accounts;
@@ -60,6 +61,10 @@ pub struct Context {
     pub authorizer: Arc<dyn Authorizer>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Calls under way.
+    pub calls: TaskTracker,
+    /// Cancelled when the drain begins: streams that would never end by themselves end then.
+    pub stopping: CancellationToken,
     /// When the daemon started.
     pub started_at: OffsetDateTime,
     /// Set once, at start or by `init`.

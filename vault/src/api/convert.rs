@@ -72,8 +72,17 @@ pub(super) fn wire_custody(custody: Custody) -> v1::Custody {
     }
 }
 
+/// The most identifiers of one request: public CAs take 100, some private ones more.
+const MOST_IDENTIFIERS: usize = 1000;
+
 /// Identifiers from the two lists that requests have; duplicates are an error, as is none.
 pub(super) fn identifiers(domains: &[String], ips: &[String]) -> Result<Vec<Identifier>> {
+    let invalid = |why: String| Error::invalid("read", "the identifiers", why);
+    let count = domains.len() + ips.len();
+    if count > MOST_IDENTIFIERS {
+        return Err(invalid(format!("there are {count}, {MOST_IDENTIFIERS} are the most"))
+            .hint("split them over several certificates"));
+    }
     let mut all = Vec::new();
     for domain in domains {
         all.push(Identifier::dns(domain)?);
@@ -81,7 +90,6 @@ pub(super) fn identifiers(domains: &[String], ips: &[String]) -> Result<Vec<Iden
     for ip in ips {
         all.push(Identifier::ip(ip)?);
     }
-    let invalid = |why: String| Error::invalid("read", "the identifiers", why);
     if all.is_empty() {
         return Err(invalid("there is neither a domain nor an IP address".to_owned())
             .hint("name at least one with --domain or --ip"));

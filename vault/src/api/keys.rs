@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::keystore::{Algorithm, Mechanism};
 use crate::policy::{Action, Principal};
 use crate::signing::NewKey;
-use crate::store::{KeyPurpose, KeyRecord};
+use crate::store::{KeyPurpose, KeyRecord, KeyState};
 use crate::x509::csr;
 
 /// The longest message that `Sign` takes, in bytes.
@@ -27,8 +27,7 @@ pub(super) struct Keys(pub(super) Arc<Context>);
 
 impl Keys {
     /// An operator's own key first, then one of the vault's by the same name.
-    async fn find(&self, name: &str) -> Result<KeyRecord> {
-        let name: KeyName = name.parse()?;
+    async fn find(&self, name: &KeyName) -> Result<KeyRecord> {
         for purpose in [
             KeyPurpose::General,
             KeyPurpose::Certificate,
@@ -45,7 +44,9 @@ impl Keys {
 
     async fn csr(&self, who: Principal, request: v1::CreateCsrRequest) -> Result<String> {
         let identifiers = convert::identifiers(&request.domains, &request.ips)?;
-        let key = self.find(&request.key).await?;
+        let name: KeyName = request.key.parse()?;
+        self.0.allow(&who, Action::SignCsr, &format!("key/{name}")).await?;
+        let key = self.find(&name).await?;
         let names: Vec<_> = identifiers.iter().map(ToString::to_string).collect();
         let context = json!({ "identifiers": names });
         let signer = self.0.rooms()?.signing.bind(who, key, Action::SignCsr, context);
@@ -56,6 +57,7 @@ impl Keys {
 
     async fn jws(&self, who: Principal, request: v1::SignJwsRequest) -> Result<String> {
         let name: AccountName = request.account.parse()?;
+        self.0.allow(&who, Action::SignJws, &format!("account/{name}")).await?;
         let account = self.0.store.account(&name).await?.ok_or_else(|| {
             Error::not_found("sign", format!("account {name}"), "the vault has no such account")
                 .hint("`vaultctl account list` shows what there is")
@@ -100,7 +102,12 @@ impl KeyService for Keys {
         self.0.allow(&who, Action::KeyRead, "key/*").await?;
         let mut newest = std::collections::BTreeMap::new();
         for key in self.0.store.keys().await? {
-            newest.insert((key.name.clone(), key.purpose), key);
+            let name = (key.name.clone(), key.purpose);
+            // A version that was given up does not hide the one in use.
+            let in_use = |key: &KeyRecord| key.state == KeyState::Active;
+            if in_use(&key) || !newest.get(&name).is_some_and(in_use) {
+                newest.insert(name, key);
+            }
         }
         let keys = newest.into_values().map(v1::Key::from).collect();
         Ok(Response::new(v1::ListKeysResponse { keys }))
@@ -111,7 +118,7 @@ impl KeyService for Keys {
         request: Request<v1::GetKeyRequest>,
     ) -> Result<Response<v1::Key>, Status> {
         let who = self.0.principal(&request).await?;
-        let name = request.into_inner().name;
+        let name: KeyName = request.into_inner().name.parse().map_err(Error::from)?;
         self.0.allow(&who, Action::KeyRead, &format!("key/{name}")).await?;
         Ok(Response::new(self.find(&name).await?.into()))
     }
@@ -149,7 +156,9 @@ impl KeyService for Keys {
             let why = format!("the message has more than {LONGEST_MESSAGE} bytes");
             return Err(Error::invalid("sign", format!("key {}", request.name), why).into());
         }
-        let key = self.find(&request.name).await?;
+        let name: KeyName = request.name.parse().map_err(Error::from)?;
+        self.0.allow(&who, Action::SignMessage, &format!("key/{name}")).await?;
+        let key = self.find(&name).await?;
         let signature = self
             .0
             .rooms()?

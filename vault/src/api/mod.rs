@@ -7,6 +7,7 @@ mod audit;
 mod certificates;
 mod context;
 mod convert;
+mod detach;
 mod keys;
 mod principal;
 mod server;

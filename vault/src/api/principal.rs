@@ -20,8 +20,25 @@ impl Context {
     /// Who asks. Looked up for each request, so that a revocation counts at once.
     ///
     /// # Errors
-    /// `Unauthenticated` for a certificate that does not count (any more).
+    /// `Unavailable` before `init`, `Unauthenticated` for nobody known and for a certificate that
+    /// does not count (any more).
     pub(super) async fn principal<T>(&self, request: &Request<T>) -> Result<Principal> {
+        self.rooms()?;
+        match self.peer(request).await? {
+            Principal::Anonymous => {
+                let why = "it has no client certificate";
+                Err(Error::unauthenticated("authenticate", "the connection", why)
+                    .hint("use a profile with a client certificate, or the local admin socket"))
+            }
+            known => Ok(known),
+        }
+    }
+
+    /// Who asks, for the few calls that are answered before `init`, or to nobody known.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for a certificate that does not count (any more).
+    pub(super) async fn peer<T>(&self, request: &Request<T>) -> Result<Principal> {
         match request.extensions().get::<PeerInfo>() {
             Some(PeerInfo::Local(uid)) => Ok(Principal::Local(*uid)),
             Some(PeerInfo::Tls(Some(certificate))) => {

@@ -26,6 +26,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::transport::server::{Connected, Router, Server};
+use tower::layer::util::{Identity, Stack};
 use vault_proto::{
     local::ALPN_H2,
     v1::{
@@ -40,7 +41,7 @@ use vault_proto::{
 
 use super::{
     Context, PeerInfo, accounts::Accounts, agents::Agents, audit::Audit,
-    certificates::Certificates, keys::Keys, sessions::Sessions, system::System,
+    certificates::Certificates, detach::Detach, keys::Keys, sessions::Sessions, system::System,
 };
 use crate::error::{Error, Result};
 
@@ -60,7 +61,7 @@ const LONGEST_MESSAGE: usize = 4 << 20;
 ///
 /// # Errors
 /// `Internal` where the reflection data is malformed.
-pub fn router<H>(context: &Arc<Context>, health: H) -> Result<Router>
+pub fn router<H>(context: &Arc<Context>, health: H) -> Result<Router<Stack<Detach, Identity>>>
 where
     H: tower::Service<
             http::Request<tonic::body::Body>,
@@ -88,6 +89,7 @@ where
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_connection_age(CONNECTION_AGE)
         .concurrency_limit_per_connection(CONCURRENT)
+        .layer(Detach(context.calls.clone()))
         .add_service(health)
         .add_service(reflection)
         .add_service(limited!(KeyServiceServer, Keys(c())))
@@ -262,23 +264,28 @@ async fn handshake(
 /// The local admin socket. Its file is removed on drop.
 pub struct AdminSocket {
     listener: UnixListener,
-    path: PathBuf,
+    file: RemoveOnDrop,
 }
 
 impl AdminSocket {
     /// Binds with mode 0600; a socket that nobody listens on any more is replaced.
     ///
     /// # Errors
-    /// `Conflict` where another process listens there, `Unavailable` where it cannot be made.
+    /// `Conflict` where another process listens there or it is no socket, `Unavailable` where it cannot be made.
     pub async fn bind(path: &Path) -> Result<Self> {
         let subject = || format!("admin socket {}", path.display());
         let failed = |e: io::Error| {
             Error::unavailable("listen", subject(), e)
                 .hint("check [listen] admin_socket in vault.toml and who may write there")
         };
-        if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
+        if let Ok(meta) = fs::symlink_metadata(path) {
+            if !meta.file_type().is_socket() {
+                return Err(Error::conflict("listen", subject(), "it is there and is no socket")
+                    .hint("move it away, or name another [listen] admin_socket"));
+            }
             if UnixStream::connect(path).await.is_ok() {
-                return Err(Error::conflict("listen", subject(), "another process has it"));
+                return Err(Error::conflict("listen", subject(), "another process has it")
+                    .hint("is another vaultd running? Each needs an admin socket of its own"));
             }
             fs::remove_file(path).map_err(failed)?;
         }
@@ -289,7 +296,7 @@ impl AdminSocket {
         let listener = UnixListener::bind(&hidden).map_err(failed)?;
         fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         fs::rename(&hidden, path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, file: RemoveOnDrop(path.to_owned()) })
     }
 
     /// Connections by root or by the user that the vault runs as.
@@ -297,7 +304,7 @@ impl AdminSocket {
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
             let own = rustix::process::geteuid().as_raw();
-            let _remove = RemoveOnDrop(self.path);
+            let _remove = self.file;
             loop {
                 let accepted = tokio::select! {
                     accepted = self.listener.accept() => accepted,

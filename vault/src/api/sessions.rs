@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::identities::Issued;
 use crate::policy::{Action, Principal};
 use crate::push::{DesiredState, Session};
-use crate::store::{AgentRecord, AgentStatus};
+use crate::store::{AgentRecord, AgentSeen, AgentStatus};
 use crate::x509::ca;
 
 /// How long an agent may take to say hello, and to take a message.
@@ -94,22 +95,25 @@ impl Sessions {
         let rooms = self.context.rooms()?;
         let identity = Identity::Agent(name.clone());
         let issued = rooms.identities.issue_client(who, identity, csr).await?;
-        touch(&self.context, name, |agent| agent.identity_not_after = Some(issued.not_after))
-            .await?;
-        Ok(issued)
+        let not_after = Some(issued.not_after);
+        match note(&self.context, name, None, not_after).await? {
+            true => Ok(issued),
+            // Evicted meanwhile: what was issued is not handed out.
+            false => Err(Error::denied("renew", format!("agent {name}"), "it is not active")),
+        }
     }
 }
 
-/// Changes an agent's row and marks it as seen now.
-async fn touch(
+/// Notes that an agent was heard of; `false` where it is not active any more.
+async fn note(
     context: &Context,
     name: &AgentName,
-    change: impl FnOnce(&mut AgentRecord),
-) -> Result<()> {
-    let Some(mut agent) = context.store.agent(name).await? else { return Ok(()) };
-    agent.last_seen_at = Some(context.clock.now());
-    change(&mut agent);
-    context.store.put_agent(&agent).await
+    software_version: Option<String>,
+    identity_not_after: Option<OffsetDateTime>,
+) -> Result<bool> {
+    let at = context.clock.now();
+    let seen = AgentSeen { at, software_version, identity_not_after };
+    context.store.note_agent(name, &seen).await
 }
 
 type Down = mpsc::Sender<Result<v1::VaultMessage, Status>>;
@@ -148,7 +152,7 @@ async fn hold(
                         "the agent said what it may not say twice")),
                     Ok(None) | Err(_) => return Ok(()),
                 },
-                () = tokio::time::sleep(HEARTBEAT) => touch(context, name, |_| ()).await?,
+                () = tokio::time::sleep(HEARTBEAT) => drop(note(context, name, None, None).await?),
             }
         }
     }
@@ -160,7 +164,7 @@ impl AgentSessionService for Sessions {
         &self,
         request: Request<v1::EnrollRequest>,
     ) -> Result<Response<v1::IdentityResponse>, Status> {
-        let who = self.context.principal(&request).await?;
+        let who = self.context.peer(&request).await?;
         let request = request.into_inner();
         let slot = self.joins.acquire().await;
         let join = self.join(&request);
@@ -200,7 +204,7 @@ impl AgentSessionService for Sessions {
             return Err(Error::invalid("open", subject, "the first message is no hello").into());
         };
         let version: String = hello.software_version.chars().take(80).collect();
-        touch(&self.context, &name, |agent| agent.software_version = version).await?;
+        note(&self.context, &name, Some(version), None).await?;
         let session = self.context.rooms()?.hub.open(name);
         let (down, receiver) = mpsc::channel(16);
         let context = self.context.clone();
@@ -210,7 +214,7 @@ impl AgentSessionService for Sessions {
                 let _ = down.send_timeout(Err(error.into()), PATIENCE).await;
             }
             tracing::info!(agent = %session.agent(), "disconnected");
-            if let Err(error) = touch(&context, session.agent(), |_| ()).await {
+            if let Err(error) = note(&context, session.agent(), None, None).await {
                 tracing::warn!(%error, "when an agent was last seen cannot be stored");
             }
         });

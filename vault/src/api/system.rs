@@ -191,7 +191,7 @@ impl SystemService for System {
         &self,
         request: Request<v1::InitRequest>,
     ) -> Result<Response<v1::InitResponse>, Status> {
-        let who = self.0.principal(&request).await?;
+        let who = self.0.peer(&request).await?;
         self.0.allow(&who, Action::SystemInit, "vault").await?;
         let request = request.into_inner();
         let initializer = self.0.initializer.get().ok_or_else(|| {
@@ -225,7 +225,7 @@ impl SystemService for System {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        let who = self.0.principal(&request).await?;
+        let who = self.0.peer(&request).await?;
         self.0.allow(&who, Action::SystemStatus, "vault").await?;
         let status = match self.0.rooms.get() {
             Some(rooms) => self.whole(rooms).await?,

@@ -4,18 +4,22 @@ mod ceremony;
 mod rooms;
 mod serve;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::api::Context;
-use crate::audit::{AuditLog, Outcome, Record};
+use crate::audit::{AuditLog, Entry, Outcome, Record, Recovery};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::policy::{Authorizer, RoleAuthorizer};
+use crate::policy::{Authorizer, Principal, RoleAuthorizer};
 use crate::settings;
+use crate::signing::Finding;
 use crate::store::{Store, sql::SqlStore};
 
 /// What there is before `init` and after.
@@ -40,6 +44,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         crate::audit::Options { queue: config.audit.queue, deadline: config.audit.deadline };
     let (path, audit_clock) = (config.audit.path.clone(), clock.clone());
     let (audit, recovery) = blocking(move || AuditLog::open(&path, options, audit_clock)).await?;
+    audit.event(started(&recovery)).await?;
     let parts = Parts {
         config: Arc::new(config),
         store,
@@ -52,6 +57,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         audit: parts.audit.clone(),
         authorizer: parts.authorizer.clone(),
         clock: parts.clock.clone(),
+        calls: TaskTracker::new(),
+        stopping: CancellationToken::new(),
         started_at: parts.clock.now(),
         rooms: OnceLock::new(),
         initializer: OnceLock::new(),
@@ -59,7 +66,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let server = serve::Server::new(parts.clone(), context);
     match settings::Vault::read(parts.store.as_ref()).await? {
         Some(vault) => {
-            let (signing, findings) = rooms::restart(&parts, &vault, recovery.pending).await?;
+            let torn = recovery.torn_tail.as_deref().map(torn);
+            let (signing, mut findings) = rooms::restart(&parts, &vault, recovery.pending).await?;
+            findings.extend(torn);
             let opened = rooms::assemble(&parts, signing, &vault, findings)?;
             server.run_initialized(opened, stop).await
         }
@@ -68,6 +77,24 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             server.run_uninitialized(stop).await
         }
     }
+}
+
+/// The record of a start: what it found of the one before is on the log before it is acted upon.
+fn started(recovery: &Recovery) -> Entry {
+    Entry {
+        principal: Principal::Vault("app").to_string(),
+        action: "system.start".to_owned(),
+        resource: "vault".to_owned(),
+        detail: recovery.detail(),
+    }
+}
+
+fn torn(aside: &Path) -> Finding {
+    tracing::warn!(aside = %aside.display(), "the audit log's last line was torn");
+    Finding(format!(
+        "the audit log's last line was torn, and was never acknowledged: set aside in {}",
+        aside.display()
+    ))
 }
 
 /// Ends the intents of a ceremony that was interrupted: what it left is wiped by the next.

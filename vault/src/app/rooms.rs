@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use backon::{BlockingRetryable as _, ConstantBuilder};
 use time::Duration;
 
 use super::{Parts, blocking};
@@ -10,7 +11,7 @@ use crate::acme;
 use crate::api::Rooms;
 use crate::audit::Record;
 use crate::config::Hsm;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::identities::Identities;
 use crate::keystore::{
     KeyStore, TokenInfo,
@@ -20,6 +21,11 @@ use crate::push::Hub;
 use crate::renewal::{Issuer, Runner, planner::Policy};
 use crate::settings::Vault;
 use crate::signing::{Finding, Signing};
+
+/// How often a token that is not there is looked for again at start.
+const LOOKS: usize = 4;
+/// Between two looks.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What [`assemble`] makes.
 pub(super) struct Opened {
@@ -68,28 +74,24 @@ pub(super) async fn restart(
 /// Refuses another vault's token before anything is compared with it: every key would seem lost.
 async fn check_token(hsm: &Hsm, vault: &Vault) -> Result<TokenInfo> {
     let uri: TokenUri = hsm.uri.parse()?;
-    let label = uri.label().to_owned();
-    let missing = || {
-        Error::not_found("find", format!("token {label}"), "no token has this label")
-            .hint("check token= in [hsm] uri and the module's own configuration")
-    };
-    // Processes that start at once on one SoftHSM token sometimes do not see it.
-    let uri_for_search = uri.clone();
     let found = blocking(move || {
-        let module = Module::load(uri_for_search.module_path())?;
-        for _ in 0..5 {
-            if let TokenState::Ready(info) = module.token(&uri_for_search)? {
-                return Ok(Some(info));
+        let module = Module::load(uri.module_path())?;
+        let look = || match module.token(&uri)? {
+            TokenState::Ready(info) => Ok(info),
+            TokenState::Absent => {
+                let subject = format!("token {}", uri.label());
+                Err(Error::not_found("find", subject, "no token has this label")
+                    .hint("check token= in [hsm] uri and the module's own configuration"))
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        Ok(None)
-    })
-    .await?;
-    let token = found.ok_or_else(missing)?;
+        };
+        // Processes that start at once on one SoftHSM token sometimes do not see it.
+        let schedule = ConstantBuilder::default().with_delay(LOOK_AGAIN).with_max_times(LOOKS);
+        look.retry(schedule).when(|error: &Error| error.kind == ErrorKind::NotFound).call()
+    });
+    let token = found.await?;
     if token.serial != vault.token_serial {
         let why = format!("its serial is {}, this vault's is {}", token.serial, vault.token_serial);
-        return Err(Error::conflict("use", format!("token {label}"), why)
+        return Err(Error::conflict("use", format!("token {}", token.label), why)
             .hint("it is another token with the same label: correct [hsm] uri"));
     }
     Ok(token)

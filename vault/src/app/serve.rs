@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 use super::{
     Parts,
@@ -32,7 +36,8 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(parts: Parts, context: Arc<Context>) -> Self {
-        Self { parts, context, tasks: JoinSet::new(), stop: CancellationToken::new() }
+        let stop = context.stopping.clone();
+        Self { parts, context, tasks: JoinSet::new(), stop }
     }
 
     pub(super) async fn run_initialized(
@@ -41,8 +46,10 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<()> {
         let (reporter, health) = tonic_health::server::health_reporter();
+        // What may be taken or missing comes first: nothing is signed for a start that fails.
+        let admin = self.bind_admin().await?;
         self.serve_network(opened, &reporter, health.clone()).await?;
-        self.serve_admin(health).await?;
+        self.serve_admin(admin, health)?;
         let (_, none) = mpsc::channel(1);
         self.attend(none, reporter, stop).await
     }
@@ -53,7 +60,8 @@ impl Server {
         let (sender, receiver) = mpsc::channel(1);
         let ceremony = Arc::new(Ceremony::new(self.parts.clone(), sender));
         let _ = self.context.initializer.set(ceremony);
-        self.serve_admin(health).await?;
+        let admin = self.bind_admin().await?;
+        self.serve_admin(admin, health)?;
         tracing::info!("not initialised: serving the admin socket only, until `vaultctl init`");
         self.attend(receiver, reporter, stop).await
     }
@@ -70,9 +78,14 @@ impl Server {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some((opened, ready)) = made.recv() => {
-                    let (_, health) = (&reporter, tonic_health::server::HealthService::from_health_reporter(reporter.clone()));
-                    let health = tonic_health::pb::health_server::HealthServer::new(health);
-                    self.serve_network(opened, &reporter, health).await?;
+                    let health = HealthService::from_health_reporter(reporter.clone());
+                    let health = HealthServer::new(health);
+                    if let Err(error) = self.serve_network(opened, &reporter, health).await {
+                        // The vault is made: its ceremony's answer still goes out.
+                        drop(ready);
+                        self.drain().await;
+                        return Err(error);
+                    }
                     let _ = ready.send(());
                 }
                 Some(ended) = self.tasks.join_next() => {
@@ -94,20 +107,28 @@ impl Server {
         if let Some(rooms) = self.context.rooms.get() {
             rooms.hub.close_all();
         }
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        self.context.calls.close();
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            self.context.calls.wait().await;
+        };
         if tokio::time::timeout(self.parts.config.listen.drain, ended).await.is_err() {
             tracing::warn!("calls were still under way at the end of the drain");
         }
     }
 
-    async fn serve_admin<H>(&mut self, health: H) -> Result<()>
+    async fn bind_admin(&self) -> Result<AdminSocket> {
+        let path = &self.parts.config.listen.admin_socket;
+        let socket = AdminSocket::bind(path).await?;
+        tracing::info!(socket = %path.display(), "admin socket");
+        Ok(socket)
+    }
+
+    fn serve_admin<H>(&mut self, socket: AdminSocket, health: H) -> Result<()>
     where
         H: Health,
         H::Future: Send + 'static,
     {
-        let path = &self.parts.config.listen.admin_socket;
-        let socket = AdminSocket::bind(path).await?;
-        tracing::info!(socket = %path.display(), "admin socket");
         let (router, stop) = (router(&self.context, health)?, self.stop.clone());
         self.tasks.spawn(async move {
             let served =
@@ -129,11 +150,11 @@ impl Server {
     {
         let identity = Arc::new(ServerIdentity::default());
         let rooms = Arc::new(opened.rooms);
-        let lifetime = self.parts.config.listen.server_certificate_lifetime;
-        renew_server_identity(&rooms, &identity, lifetime).await?;
         let address = self.parts.config.listen.address;
         let root = rooms.identities.root_der().to_vec();
         let listener = TlsListener::bind(address, identity.clone(), root).await?;
+        let lifetime = self.parts.config.listen.server_certificate_lifetime;
+        renew_server_identity(&rooms, &identity, lifetime).await?;
         let _ = self.context.rooms.set(rooms.clone());
         let (router, stop) = (router(&self.context, health)?, self.stop.clone());
         self.tasks.spawn(async move {

@@ -23,6 +23,11 @@ use crate::error::{Error, Result};
 /// How many records a slow follower may lag behind before it reads the file again.
 const FOLLOWERS: usize = 1024;
 
+/// How much a record may say, in bytes of JSON: far less than a line that is read.
+const MOST_SAID: usize = 64 * 1024;
+/// What is kept of a text of a record that says more.
+const KEPT: usize = 256;
+
 /// How a log is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -138,8 +143,8 @@ impl AuditLog {
     /// Records that something is about to be done. On disk when this returns.
     ///
     /// # Errors
-    /// `Unavailable` where the log cannot be written, `Exhausted` where too much waits for it:
-    /// then nothing may be done.
+    /// `Unavailable` where the log cannot be written, `Exhausted` where too much waits for it,
+    /// `Invalid` where there is too much to say: then nothing may be done.
     pub async fn intent(&self, entry: Entry) -> Result<Operation> {
         let id = OperationId::random();
         self.write(Draft {
@@ -198,6 +203,20 @@ impl AuditLog {
         self.write(Draft { phase: Phase::Event, entry, outcome: None, operation: None }).await
     }
 
+    /// Tries a log that could not be written, with a record that says so.
+    ///
+    /// # Errors
+    /// As [`AuditLog::intent`]: it still cannot be written.
+    pub async fn resume(&self) -> Result<()> {
+        self.event(Entry {
+            principal: "vault:audit".to_owned(),
+            action: "audit.resume".to_owned(),
+            resource: "audit".to_owned(),
+            detail: json!({ "found": "the log could not be written before this record" }),
+        })
+        .await
+    }
+
     /// How the log is now.
     pub fn status(&self) -> LogStatus {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -214,8 +233,17 @@ impl AuditLog {
         Ok(scan.report)
     }
 
-    async fn write(&self, draft: Draft) -> Result<()> {
+    async fn write(&self, mut draft: Draft) -> Result<()> {
         let subject = || format!("audit log {}", self.path.display());
+        let said = said(&draft.entry);
+        if said > MOST_SAID {
+            if draft.phase == Phase::Intent {
+                let why = format!("the record of this would have {said} bytes");
+                return Err(Error::invalid("write", subject(), why).hint("ask for less at once"));
+            }
+            // What has happened must be on the log.
+            draft.entry = cut(draft.entry, said);
+        }
         let (done, answer) = oneshot::channel();
         self.queue.try_send(Request { draft, done }).map_err(|_| {
             Error::exhausted("write", subject(), "too many records wait to be written")
@@ -229,6 +257,22 @@ impl AuditLog {
                     .hint("nothing is signed until it does"))
             }
         }
+    }
+}
+
+/// How much an entry says.
+fn said(entry: &Entry) -> usize {
+    let texts = [&entry.principal, &entry.action, &entry.resource];
+    texts.iter().map(|text| text.len()).sum::<usize>() + entry.detail.to_string().len()
+}
+
+fn cut(entry: Entry, said: usize) -> Entry {
+    let kept = |text: String| text.chars().take(KEPT).collect::<String>();
+    Entry {
+        principal: kept(entry.principal),
+        action: kept(entry.action),
+        resource: kept(entry.resource),
+        detail: json!({ "cut": said, "kept": kept(entry.detail.to_string()) }),
     }
 }
 

@@ -7,16 +7,10 @@ use std::{
     path::Path,
 };
 
-use sha2::{Digest as _, Sha256};
+use vault_proto::audit::{Chain, LONGEST_LINE};
 
 use super::{Phase, Record};
 use crate::error::{Error, Result};
-
-/// The link of the first record.
-pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
-/// The longest line that is read, in bytes: far above what the vault writes.
-const LONGEST_LINE: usize = 1 << 20;
 
 /// What a check of the whole log found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,17 +35,12 @@ pub(super) struct Scan {
     pub(super) pending: Vec<Record>,
 }
 
-/// The hash of a line without its newline.
-pub(super) fn hash(line: &[u8]) -> String {
-    hex::encode(Sha256::digest(line))
-}
-
 /// Reads the whole log.
 pub(super) fn scan(path: &Path) -> Result<Scan> {
     let unreadable =
         |e: std::io::Error| Error::unavailable("read", format!("audit log {}", path.display()), e);
     let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut checker = Checker::new();
+    let mut checker = Checker::default();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -60,53 +49,45 @@ pub(super) fn scan(path: &Path) -> Result<Scan> {
             break;
         }
         let Some(body) = line.strip_suffix(b"\n") else {
-            checker.scan.torn = line;
+            checker.torn = line;
             break;
         };
         if let Err(why) = checker.take(body) {
-            let position = checker.scan.report.records + 1;
-            checker.scan.report.problem = Some(format!("line {position}: {why}"));
+            checker.problem = Some(checker.chain.problem(&why));
             break;
         }
     }
-    let mut scan = checker.scan;
+    let Chain { records, head } = checker.chain;
+    let report = VerifyReport { records, head, problem: checker.problem };
+    let mut scan =
+        Scan { report, good_bytes: checker.good_bytes, torn: checker.torn, pending: Vec::new() };
     scan.pending = checker.open.into_values().collect();
     scan.pending.sort_by_key(|record| record.sequence);
     Ok(scan)
 }
 
+#[derive(Default)]
 struct Checker {
-    scan: Scan,
+    chain: Chain,
+    problem: Option<String>,
+    good_bytes: u64,
+    torn: Vec<u8>,
     open: BTreeMap<String, Record>,
 }
 
 impl Checker {
-    fn new() -> Self {
-        let report = VerifyReport { records: 0, head: GENESIS.to_owned(), problem: None };
-        let scan = Scan { report, good_bytes: 0, torn: Vec::new(), pending: Vec::new() };
-        Self { scan, open: BTreeMap::new() }
-    }
-
     fn take(&mut self, body: &[u8]) -> Result<(), String> {
-        if body.len() > LONGEST_LINE {
+        if body.len() as u64 > LONGEST_LINE {
             return Err(format!("it has {} bytes", body.len()));
         }
         let record: Record = serde_json::from_slice(body).map_err(|e| e.to_string())?;
-        let expected = self.scan.report.records + 1;
-        if record.sequence != expected {
-            return Err(format!("its number is {}, not {expected}", record.sequence));
-        }
-        if record.previous != self.scan.report.head {
-            return Err("its link does not match the record before it".to_owned());
-        }
         // The bytes themselves are linked; this refuses a line that reads the same but is not.
         let canonical = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
         if canonical != body {
             return Err("it is not written as the vault writes".to_owned());
         }
-        self.scan.report.records = expected;
-        self.scan.report.head = hash(body);
-        self.scan.good_bytes += body.len() as u64 + 1;
+        self.chain.take(body)?;
+        self.good_bytes += body.len() as u64 + 1;
         match (record.phase, &record.operation) {
             (Phase::Intent, Some(id)) => {
                 self.open.insert(id.clone(), record);

@@ -8,10 +8,10 @@ use std::{
 };
 
 use tokio::sync::{broadcast, mpsc, oneshot};
+use vault_proto::audit::hash;
 
 use super::event::{Entry, Outcome, Phase, Record};
 use super::log::LogStatus;
-use super::verify::hash;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 

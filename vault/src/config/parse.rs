@@ -34,8 +34,10 @@ const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "acme", "policy"];
 /// `Invalid` with every fault and its line.
 pub fn load(path: &Path) -> Result<Config> {
     let subject = || path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|e| Error::invalid("read the configuration", subject(), e))?;
+    let text = fs::read_to_string(path).map_err(|e| {
+        Error::invalid("read the configuration", subject(), e)
+            .hint("check --config and who may read the file")
+    })?;
     parse(&text).map_err(|faults| {
         let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
         Error::invalid("check the configuration", subject(), lines.join("\n"))

@@ -3,14 +3,14 @@
 use std::{env, fmt, fs, path::PathBuf};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
 /// A file, an environment variable or a systemd credential that holds a secret.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", deny_unknown_fields, remote = "Self")]
 pub enum SecretSource {
     /// A file; a newline at its end is not part of the secret.
     File(PathBuf),
@@ -18,6 +18,45 @@ pub enum SecretSource {
     Env(String),
     /// A systemd credential (systemd.exec, `LoadCredential=`), by its name.
     Credential(String),
+}
+
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Source)
+    }
+}
+
+/// Takes a table. For anything else, a PIN most likely, the usual error would repeat it.
+struct Source;
+
+impl Source {
+    fn refuse<E: de::Error>() -> Result<SecretSource, E> {
+        Err(E::custom("a secret is not written here: say where it is, as { file = \"...\" }"))
+    }
+}
+
+impl<'de> de::Visitor<'de> for Source {
+    type Value = SecretSource;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table: { file = ... }, { env = ... } or { credential = ... }")
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretSource, E> {
+        Self::refuse()
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretSource, E> {
+        Self::refuse()
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<SecretSource, E> {
+        Self::refuse()
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<SecretSource, A::Error> {
+        SecretSource::deserialize(de::value::MapAccessDeserializer::new(map))
+    }
 }
 
 impl SecretSource {

@@ -51,6 +51,10 @@ impl Hub {
             return Ok(());
         };
         let current = self.store.certificate(name).await?.map_or(0, |c| c.current_version);
+        if outcome == v1::Outcome::Failed && version < current {
+            // A newer version was issued meanwhile; this says nothing of it.
+            return Ok(());
+        }
         let Some(next) = advance(deployment, version, current, outcome, detail) else {
             return Err(Error::invalid(
                 "report",

@@ -128,18 +128,11 @@ impl Issuer {
     /// # Errors
     /// `NotFound`.
     pub async fn renew(&self, name: &CertificateName, force: bool) -> Result<CertificateRecord> {
-        let certificate = self.certificate(name).await?;
-        let wanted = force
-            || certificate.failed_attempts > 0
-            || certificate.status != CertificateStatus::Issued;
-        if !wanted {
-            return Ok(certificate);
+        self.certificate(name).await?;
+        if self.store.make_due(name, self.clock.now(), force).await? {
+            self.hub.changed(name).await?;
         }
-        let now = self.clock.now();
-        let due = CertificateRecord { renew_at: certificate.renew_at.min(now), ..certificate };
-        self.store.update_certificate(&due).await?;
-        self.hub.changed(name).await?;
-        Ok(due)
+        self.certificate(name).await
     }
 
     /// Revokes the version in force at the CA (RFC 8555 section 7.6).

@@ -166,7 +166,7 @@ impl Issuer {
     }
 
     async fn drive(&self, certificate: &CertificateRecord, mut order: OrderRecord) -> Result<()> {
-        let (record, account) = self.accounts.open(&RENEWAL, &certificate.account).await?;
+        let (_, account) = self.accounts.open(&RENEWAL, &certificate.account).await?;
         let url = match &order.url {
             Some(url) => url.clone(),
             None => {
@@ -201,7 +201,7 @@ impl Issuer {
         let pem = account.certificate(&url, CA_DEADLINE).await?;
         crash_point!("issue.certificate");
         self.keep(certificate, &order, &pem).await?;
-        self.accounts.note(record, None).await
+        self.accounts.note(&certificate.account, None).await
     }
 
     /// Proves control of every identifier that the CA still wants proven.
@@ -296,23 +296,15 @@ impl Issuer {
             version => self.store.version(name, version).await?.map(|v| v.not_after),
         };
         let seed = planner::seed(name.as_str(), u64::from(attempts));
-        let at = planner::retry_at(&self.policy, now, attempts, not_after, error.retry_after, seed);
+        let at = planner::retry_at(now, attempts, not_after, error.retry_after, seed);
         tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
         let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
+        let text = error.to_string();
         match self.store.open_order(name).await? {
             Some(order) if !resumable => {
-                let text = error.to_string();
                 self.store.fail_order(order.id, &text, attempts, at, now).await?;
             }
-            _ => {
-                let failed = CertificateRecord {
-                    failed_attempts: attempts,
-                    last_error: Some(error.to_string()),
-                    renew_at: at,
-                    ..certificate
-                };
-                self.store.update_certificate(&failed).await?;
-            }
+            _ => self.store.fail_attempt(name, &text, attempts, at).await?,
         }
         self.hub.changed(name).await
     }

@@ -13,6 +13,9 @@ const SHORT_LIVED: Duration = Duration::days(10);
 const FIRST_RETRY: Duration = Duration::minutes(1);
 /// Retries are never further apart than this.
 const SLOWEST_RETRY: Duration = Duration::hours(6);
+/// Retries for a certificate that has ended are never further apart than this: its site is down,
+/// and a CA's limit on failures (Let's Encrypt: five an hour for each name) is not all used up.
+const SLOWEST_RETRY_ONCE_ENDED: Duration = Duration::minutes(15);
 /// How many tries shall fit into what is left of a certificate's life.
 const TRIES_LEFT: i32 = 8;
 
@@ -56,10 +59,9 @@ pub fn renew_at(
 }
 
 /// When to try again after the `attempts`-th failure in a row: doubling from a minute to six
-/// hours, closer together as the end nears, ±20 % by the seed; not before the CA has asked to,
+/// hours, closer together as the end nears and after it, ±20 % by the seed; not before the CA has asked to,
 /// unless that is past the end.
 pub fn retry_at(
-    _policy: &Policy,
     now: OffsetDateTime,
     attempts: u32,
     not_after: Option<OffsetDateTime>,
@@ -70,9 +72,10 @@ pub fn retry_at(
     let mut pause = doubled.min(SLOWEST_RETRY);
     if let Some(end) = not_after {
         let left = end - now;
-        if left > Duration::ZERO {
-            pause = pause.min(left / TRIES_LEFT).max(FIRST_RETRY);
-        }
+        pause = match left > Duration::ZERO {
+            true => pause.min(left / TRIES_LEFT).max(FIRST_RETRY),
+            false => pause.min(SLOWEST_RETRY_ONCE_ENDED),
+        };
     }
     let pause = pause * (0.8 + 0.4 * fraction(seed));
     let asked = retry_after.and_then(|after| Duration::try_from(after).ok());
@@ -104,6 +107,14 @@ mod tests {
         assert!((at(2 * day)..=at(3 * day)).contains(&short), "{short}");
     }
 
+    #[test]
+    fn a_certificate_that_has_ended_is_not_left_alone_for_hours() {
+        let next = retry_at(at(1000), 40, Some(at(0)), None, seed("shop", 40));
+        assert!(next - at(1000) <= SLOWEST_RETRY_ONCE_ENDED * 1.2);
+        let never_issued = retry_at(at(1000), 40, None, None, seed("shop", 40));
+        assert!(never_issued - at(1000) >= SLOWEST_RETRY * 0.8);
+    }
+
     proptest! {
         #[test]
         fn a_renewal_lies_within_the_lifetime(
@@ -119,10 +130,30 @@ mod tests {
         fn a_retry_comes_soon_enough_for_several_more(
             left in 3600i64..40_000_000, attempts in 1u32..100, seed: u64
         ) {
-            let next = retry_at(&POLICY, at(0), attempts, Some(at(left)), None, seed);
+            let next = retry_at(at(0), attempts, Some(at(left)), None, seed);
             prop_assert!(next > at(0));
             prop_assert!(next - at(0) <= SLOWEST_RETRY * 1.2);
             prop_assert!(next < at(left / 4));
+        }
+
+        /// The schedule played through from one renewal to the next success, in no time at all.
+        #[test]
+        fn a_ca_that_is_down_for_most_of_what_is_left_costs_no_certificate(
+            days in prop::sample::select(vec![6i64, 10, 45, 47, 64, 90, 200, 398]),
+            down in 0.0f64..0.8, count in 1u64..1000
+        ) {
+            let end = at(days * 86_400);
+            let first = renew_at(&POLICY, at(0), end, seed("shop", count));
+            let up_again = first + (end - first) * down;
+            let (mut now, mut attempts) = (first, 0);
+            while now < up_again {
+                attempts += 1;
+                let next = retry_at(now, attempts, Some(end), None, seed("shop", attempts.into()));
+                prop_assert!(next > now);
+                now = next;
+            }
+            prop_assert!(now < end, "renewed {} after the end", now - end);
+            prop_assert!(attempts < 2000, "{attempts} attempts are a burden on the CA");
         }
 
         #[test]
@@ -130,7 +161,7 @@ mod tests {
             asked in 1u64..100_000, left in 100i64..1_000_000, attempts in 1u32..20, seed: u64
         ) {
             let wait = Some(StdDuration::from_secs(asked));
-            let next = retry_at(&POLICY, at(0), attempts, Some(at(left)), wait, seed);
+            let next = retry_at(at(0), attempts, Some(at(left)), wait, seed);
             let asked = at(i64::try_from(asked).unwrap());
             prop_assert!(next >= asked || asked >= at(left));
         }

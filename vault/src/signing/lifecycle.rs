@@ -45,7 +45,7 @@ impl Signing {
             return Err(Error::conflict("generate", format!("key {}", new.name), why)
                 .hint("choose another name, or `vaultctl key rotate` for a new version"));
         }
-        let version = previous.map_or(1, |key| key.version + 1);
+        let version = self.next_version(new.purpose, &new.name).await?;
         self.create(principal, Action::KeyGenerate, new, version, None).await
     }
 
@@ -72,7 +72,8 @@ impl Signing {
             escrow: Some(key.escrow),
             labels: key.labels,
         };
-        self.create(principal, Action::KeyRotate, new, key.version + 1, Some(key.id)).await
+        let version = self.next_version(purpose, name).await?;
+        self.create(principal, Action::KeyRotate, new, version, Some(key.id)).await
     }
 
     /// Generates the next version of a key that stays in use beside the present one, until either
@@ -89,7 +90,7 @@ impl Signing {
     ) -> Result<KeyRecord> {
         let subject = format!("key/{}", key.name);
         self.authorize(principal, Action::KeyRotate, &subject).await?;
-        let newest = self.named("rotate", key.purpose, &key.name).await?;
+        self.named("rotate", key.purpose, &key.name).await?;
         let new = NewKey {
             name: key.name.clone(),
             purpose: key.purpose,
@@ -97,7 +98,8 @@ impl Signing {
             escrow: Some(key.escrow),
             labels: key.labels.clone(),
         };
-        self.create(principal, Action::KeyRotate, new, newest.version + 1, None).await
+        let version = self.next_version(key.purpose, &key.name).await?;
+        self.create(principal, Action::KeyRotate, new, version, None).await
     }
 
     /// Ends the use of a key that has a successor; it stays in the HSM.
@@ -164,6 +166,12 @@ impl Signing {
         key.filter(|key| key.state != KeyState::Destroyed).ok_or_else(missing)
     }
 
+    /// No number comes twice, although its version is gone.
+    async fn next_version(&self, purpose: KeyPurpose, name: &str) -> Result<u32> {
+        let versions = self.store.key_versions(purpose, name).await?;
+        Ok(versions.first().map_or(1, |newest| newest.version + 1))
+    }
+
     async fn create(
         &self,
         principal: &Principal,
@@ -182,17 +190,37 @@ impl Signing {
         crash_point!("generate.intent");
         let label = format!("{}/{}/{version}", new.purpose, new.name);
         let spec = KeySpec { id, label, algorithm: new.algorithm, escrow };
-        let made = match self.keystore.generate(&spec).await {
+        let (made, certain) = match self.keystore.generate(&spec).await {
             Ok(public) => {
                 crash_point!("generate.hsm");
-                self.keep(id, new, version, escrow, public, retire).await
+                let kept = self.keep(id, new, version, escrow, public, retire).await;
+                let unknown = |error: &Error| error.kind == ErrorKind::Unavailable;
+                let certain = !kept.as_ref().is_err_and(unknown);
+                (kept, certain)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                let certain = self.nothing_remains(id, &error).await;
+                (Err(error), certain)
+            }
         };
         crash_point!("generate.store");
+        if !certain {
+            // The intent stays open, so that the next start looks at what there is.
+            return made;
+        }
         self.conclude(operation, &made, json!({})).await?;
         crash_point!("generate.result");
         made
+    }
+
+    /// Sees to it that nothing remains of a key that the HSM failed to make: one that is full or
+    /// breaks down in the middle may leave half a pair.
+    async fn nothing_remains(&self, id: KeyId, error: &Error) -> bool {
+        let began = matches!(
+            error.kind,
+            ErrorKind::Unavailable | ErrorKind::Exhausted | ErrorKind::Internal
+        );
+        !began || self.keystore.destroy(id).await.is_ok()
     }
 
     /// Writes the row of a key that the HSM has made; where the row is refused, the HSM object

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use vault_proto::ids::KeyId;
+use vault_proto::{error::ErrorKind, ids::KeyId};
 
 pub use bound::BoundKey;
 pub use lifecycle::NewKey;
@@ -57,13 +57,14 @@ impl Signing {
         self.keystore.token_info().await
     }
 
-    /// Whether a signature asked for now would have an HSM and an audit log.
+    /// Whether a signature asked for now would have an HSM and an audit log. A log that could not
+    /// be written is tried again: whoever goes by this answer sends nothing that would.
     ///
     /// # Errors
     /// `Unavailable`, naming which has failed.
     pub async fn healthy(&self) -> Result<()> {
         if !self.audit.status().writable {
-            return Err(Error::unavailable("sign", "this vault", "the audit log is not writable"));
+            self.audit.resume().await?;
         }
         self.keystore.token_info().await.map(drop)
     }
@@ -108,7 +109,9 @@ impl Signing {
     ) -> Result<Signature> {
         let subject = format!("key/{}", key.id);
         self.authorize(principal, action, &subject).await?;
-        check_use(key, action, mechanism)?;
+        if let Err(error) = check_use(key, action, mechanism) {
+            return self.refuse(principal, action, &subject, error).await;
+        }
         let detail = json!({
             "name": key.name,
             "mechanism": mechanism,
@@ -130,8 +133,21 @@ impl Signing {
 
     /// Asks the policy and keeps a record of each refusal of a known caller.
     async fn authorize(&self, who: &Principal, action: Action, subject: &str) -> Result<()> {
-        let Err(error) = self.authorizer.authorize(who, action, subject) else { return Ok(()) };
-        if *who != Principal::Anonymous {
+        match self.authorizer.authorize(who, action, subject) {
+            Ok(()) => Ok(()),
+            Err(error) => self.refuse(who, action, subject, error).await,
+        }
+    }
+
+    /// Answers `error`; where it says that a known caller may not, keeps a record of it first.
+    async fn refuse<T>(
+        &self,
+        who: &Principal,
+        action: Action,
+        subject: &str,
+        error: Error,
+    ) -> Result<T> {
+        if error.kind == ErrorKind::Denied && *who != Principal::Anonymous {
             let detail = json!({ "denied": error.why });
             self.audit.event(entry(who, action, subject, detail)).await?;
         }

@@ -33,7 +33,8 @@ pub trait Keys: Send + Sync {
     async fn insert_key(&self, key: &KeyRecord, retire: Option<KeyId>) -> Result<()>;
     /// One key.
     async fn key(&self, id: KeyId) -> Result<Option<KeyRecord>>;
-    /// The highest version of a name, in whatever state.
+    /// The highest version of a name that is in use (a version that came after it may have been
+    /// given up); where none is, the highest in whatever state.
     async fn key_by_name(&self, purpose: KeyPurpose, name: &str) -> Result<Option<KeyRecord>>;
     /// Every version of a name, newest first.
     async fn key_versions(&self, purpose: KeyPurpose, name: &str) -> Result<Vec<KeyRecord>>;
@@ -50,6 +51,14 @@ pub trait Accounts: Send + Sync {
     async fn insert_account(&self, account: &AccountRecord) -> Result<()>;
     /// Replaces an account's row.
     async fn update_account(&self, account: &AccountRecord) -> Result<()>;
+    /// Remembers how the CA did last and changes nothing else: whoever says so may have begun
+    /// before the account was rolled over or ended. `error` is `None` where it did well.
+    async fn note_account(
+        &self,
+        name: &AccountName,
+        error: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<()>;
     /// Forgets an account that the CA never confirmed.
     async fn delete_pending_account(&self, name: &AccountName) -> Result<()>;
     /// One account.
@@ -69,6 +78,23 @@ pub trait Certificates: Send + Sync {
     ) -> Result<()>;
     /// Replaces a certificate's row.
     async fn update_certificate(&self, certificate: &CertificateRecord) -> Result<()>;
+    /// Makes a certificate due at `at` where it would be later, and changes nothing else: an
+    /// issuance may be under way. Without `force` only one whose last attempt failed or that has
+    /// no good version; `false` where it is none of these.
+    async fn make_due(
+        &self,
+        name: &CertificateName,
+        at: OffsetDateTime,
+        force: bool,
+    ) -> Result<bool>;
+    /// Records a failed attempt whose order stays open, and changes nothing else.
+    async fn fail_attempt(
+        &self,
+        name: &CertificateName,
+        error: &str,
+        failed_attempts: u32,
+        renew_at: OffsetDateTime,
+    ) -> Result<()>;
     /// Forgets a certificate with its versions and orders; `Conflict` while it is deployed.
     async fn delete_certificate(&self, name: &CertificateName) -> Result<()>;
     /// One certificate.
@@ -83,8 +109,8 @@ pub trait Certificates: Send + Sync {
     ) -> Result<Vec<CertificateRecord>>;
 
     /// Ends an order as `Issued`, adds its version, makes it the certificate's current one with
-    /// status `Issued`, no failures and `renew_at`, and removes the order's challenges: all in one
-    /// transaction.
+    /// status `Issued`, no failures and `renew_at`, has agents that refused an earlier version be
+    /// waited for again, and removes the order's challenges: all in one transaction.
     async fn record_issuance(
         &self,
         order: OrderId,
@@ -158,6 +184,9 @@ pub trait Certificates: Send + Sync {
 pub trait Agents: Send + Sync {
     /// Adds an agent or replaces its row.
     async fn put_agent(&self, agent: &AgentRecord) -> Result<()>;
+    /// Notes that an active agent was heard of and changes nothing else; `false` where it is not
+    /// active: it may have been evicted since it called.
+    async fn note_agent(&self, name: &AgentName, seen: &AgentSeen) -> Result<bool>;
     /// One agent.
     async fn agent(&self, name: &AgentName) -> Result<Option<AgentRecord>>;
     /// All agents by name.

@@ -324,6 +324,17 @@ pub struct AgentRecord {
     pub created_at: OffsetDateTime,
 }
 
+/// What is noted of an agent that was heard of.
+#[derive(Debug, Clone)]
+pub struct AgentSeen {
+    /// When.
+    pub at: OffsetDateTime,
+    /// What it said of itself; `None` where it said nothing new.
+    pub software_version: Option<String>,
+    /// When its new identity ends; `None` where it has no new one.
+    pub identity_not_after: Option<OffsetDateTime>,
+}
+
 /// A certificate that the internal CA issued: the register that revocation is checked against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityRecord {

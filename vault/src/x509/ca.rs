@@ -35,7 +35,8 @@ use crate::keystore::MessageSigner;
 /// How long the root is valid. Its key never leaves the HSM, and replacing it means enrolling
 /// every agent anew.
 const ROOT_LIFETIME: Duration = Duration::days(3650);
-/// Certificates begin this much in the past, for peers whose clock is behind.
+/// Certificates begin this much in the past at most, for peers whose clock is behind; short-lived
+/// ones a tenth of their lifetime, since half of what is valid must lie ahead of who renews then.
 const SKEW: Duration = Duration::minutes(2);
 
 /// The root and its key.
@@ -168,7 +169,8 @@ async fn certificate(
         .map_err(|_| Error::unavailable("issue", "a certificate", "no random numbers"))?;
     serial[0] = serial[0] & 0x7f | 0x40; // positive, and always 16 bytes long
     let serial = SerialNumber::new(&serial).map_err(invalid)?;
-    let (from, to) = (der_time(now - SKEW)?, der_time(now + lifetime)?);
+    let skew = SKEW.min(lifetime / 10);
+    let (from, to) = (der_time(now - skew)?, der_time(now + lifetime)?);
     let spki = SubjectPublicKeyInfoOwned::from_der(spki_der).map_err(invalid)?;
     let builder = CertificateBuilder::new(profile, serial.clone(), Validity::new(from, to), spki)
         .map_err(failed)?;

@@ -140,9 +140,11 @@ impl Chain {
         Ok(text)
     }
 
-    /// The leaf's serial number, lower-case hex.
+    /// The leaf's serial number, lower-case hex, as OpenSSL and CT logs show it: without the zero
+    /// that DER puts before a high first bit.
     pub fn serial(&self) -> String {
-        hex::encode(self.leaf.tbs_certificate().serial_number().as_bytes())
+        let der = self.leaf.tbs_certificate().serial_number().as_bytes();
+        hex::encode(der.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(der))
     }
 
     /// The leaf's start.
@@ -214,6 +216,16 @@ mod tests {
         let pem = chain.pem().unwrap();
         assert!(!pem.contains('\r'));
         assert_eq!(Chain::parse(&pem).unwrap().fingerprint(), chain.fingerprint());
+    }
+
+    #[test]
+    fn a_serial_number_is_shown_as_others_show_it() {
+        for (serial, shown) in [(&[0xca, 1][..], "ca01"), (&[0x1c, 0], "1c00"), (&[5], "05")] {
+            let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            params.serial_number = Some(serial.to_vec().into());
+            let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+            assert_eq!(Chain::parse(&pem).unwrap().serial(), shown);
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod uri;
 mod workers;
 mod wrap;
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::SecretString;
@@ -24,7 +26,7 @@ use workers::{Again, Workers};
 use super::{
     KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, TokenInfo, WrappedKey,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A key store in a PKCS#11 token.
 pub struct Pkcs11KeyStore {
@@ -55,7 +57,18 @@ impl KeyStore for Pkcs11KeyStore {
 
     async fn generate(&self, spec: &KeySpec) -> Result<PublicKey> {
         let spec = spec.clone();
-        self.workers.run("generate", Again::Never, move |s| s.generate(&spec)).await
+        let until = Instant::now() + self.workers.deadline();
+        let generate = move |session: &mut session::TokenSession| {
+            let made = session.generate(&spec)?;
+            if Instant::now() >= until {
+                // Nobody waits for it any more.
+                session.destroy(spec.id)?;
+                let subject = format!("key {}", spec.id);
+                return Err(Error::unavailable("generate", subject, "it came too late").into());
+            }
+            Ok(made)
+        };
+        self.workers.run("generate", Again::Never, generate).await
     }
 
     async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>> {

@@ -104,6 +104,11 @@ impl Workers {
         Ok(Self { queue: Some(queue), ended, deadline: options.deadline, subject })
     }
 
+    /// How long one request may take, waiting included.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Runs `call` on a session.
     pub(super) async fn run<T: Send + 'static>(
         &self,

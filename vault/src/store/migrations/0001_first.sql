@@ -1,112 +1,112 @@
 CREATE TABLE settings (
-    name  TEXT PRIMARY KEY,
-    value TEXT NOT NULL
+    name  {TEXT} PRIMARY KEY,
+    value {TEXT} NOT NULL
 );
 CREATE TABLE keys (
-    id         TEXT PRIMARY KEY,
-    name       TEXT NOT NULL,
+    id         {TEXT} PRIMARY KEY,
+    name       {TEXT} NOT NULL,
     version    BIGINT NOT NULL,
-    purpose    TEXT NOT NULL,
-    algorithm  TEXT NOT NULL,
-    escrow     TEXT NOT NULL,
-    state      TEXT NOT NULL,
+    purpose    {TEXT} NOT NULL,
+    algorithm  {TEXT} NOT NULL,
+    escrow     {TEXT} NOT NULL,
+    state      {TEXT} NOT NULL,
     spki       {BLOB} NOT NULL,
-    labels     TEXT NOT NULL,
+    labels     {TEXT} NOT NULL,
     created_at BIGINT NOT NULL,
     UNIQUE (purpose, name, version)
 );
 CREATE TABLE accounts (
-    name        TEXT PRIMARY KEY,
-    directory   TEXT NOT NULL,
-    url         TEXT,
-    status      TEXT NOT NULL,
-    contacts    TEXT NOT NULL,
-    key_id      TEXT NOT NULL REFERENCES keys (id),
-    next_key_id TEXT REFERENCES keys (id),
-    eab_kid     TEXT,
-    ca_root_pem TEXT,
+    name        {TEXT} PRIMARY KEY,
+    directory   {TEXT} NOT NULL,
+    url         {TEXT},
+    status      {TEXT} NOT NULL,
+    contacts    {TEXT} NOT NULL,
+    key_id      {TEXT} NOT NULL REFERENCES keys (id),
+    next_key_id {TEXT} REFERENCES keys (id),
+    eab_kid     {TEXT},
+    ca_root_pem {TEXT},
     created_at  BIGINT NOT NULL,
     last_ok_at  BIGINT,
-    last_error  TEXT
+    last_error  {TEXT}
 );
 CREATE TABLE agents (
-    name               TEXT PRIMARY KEY,
-    status             TEXT NOT NULL,
+    name               {TEXT} PRIMARY KEY,
+    status             {TEXT} NOT NULL,
     identity_not_after BIGINT,
     last_seen_at       BIGINT,
-    software_version   TEXT NOT NULL,
+    software_version   {TEXT} NOT NULL,
     created_at         BIGINT NOT NULL
 );
 CREATE TABLE join_tokens (
     hash       {BLOB} PRIMARY KEY,
-    agent      TEXT NOT NULL REFERENCES agents (name),
+    agent      {TEXT} NOT NULL REFERENCES agents (name),
     expires_at BIGINT NOT NULL
 );
 CREATE TABLE identities (
-    serial     TEXT PRIMARY KEY,
-    spiffe_id  TEXT NOT NULL,
+    serial     {TEXT} PRIMARY KEY,
+    spiffe_id  {TEXT} NOT NULL,
     not_after  BIGINT NOT NULL,
     revoked_at BIGINT
 );
 CREATE INDEX identities_by_spiffe_id ON identities (spiffe_id);
 CREATE TABLE certificates (
-    name            TEXT PRIMARY KEY,
-    account         TEXT NOT NULL REFERENCES accounts (name),
-    identifiers     TEXT NOT NULL,
-    challenge       TEXT NOT NULL,
-    custody         TEXT NOT NULL,
-    algorithm       TEXT NOT NULL,
-    profile         TEXT,
+    name            {TEXT} PRIMARY KEY,
+    account         {TEXT} NOT NULL REFERENCES accounts (name),
+    identifiers     {TEXT} NOT NULL,
+    challenge       {TEXT} NOT NULL,
+    custody         {TEXT} NOT NULL,
+    algorithm       {TEXT} NOT NULL,
+    profile         {TEXT},
     must_staple     BIGINT NOT NULL,
-    status          TEXT NOT NULL,
+    status          {TEXT} NOT NULL,
     current_version BIGINT NOT NULL,
-    key_id          TEXT REFERENCES keys (id),
+    key_id          {TEXT} REFERENCES keys (id),
     renew_at        BIGINT NOT NULL,
     failed_attempts BIGINT NOT NULL,
-    last_error      TEXT,
+    last_error      {TEXT},
     created_at      BIGINT NOT NULL
 );
 CREATE INDEX certificates_by_renew_at ON certificates (renew_at);
 CREATE TABLE certificate_versions (
-    certificate TEXT NOT NULL REFERENCES certificates (name),
+    certificate {TEXT} NOT NULL REFERENCES certificates (name),
     version     BIGINT NOT NULL,
-    chain_pem   TEXT NOT NULL,
-    serial      TEXT NOT NULL,
+    chain_pem   {TEXT} NOT NULL,
+    serial      {TEXT} NOT NULL,
     not_before  BIGINT NOT NULL,
     not_after   BIGINT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    key_id      TEXT REFERENCES keys (id),
+    fingerprint {TEXT} NOT NULL,
+    key_id      {TEXT} REFERENCES keys (id),
     issued_at   BIGINT NOT NULL,
-    revoked     TEXT,
+    revoked     {TEXT},
     PRIMARY KEY (certificate, version)
 );
 CREATE TABLE orders (
-    id          TEXT PRIMARY KEY,
-    certificate TEXT NOT NULL REFERENCES certificates (name),
+    id          {TEXT} PRIMARY KEY,
+    certificate {TEXT} NOT NULL REFERENCES certificates (name),
     version     BIGINT NOT NULL,
-    account     TEXT NOT NULL REFERENCES accounts (name),
-    state       TEXT NOT NULL,
-    url         TEXT,
+    account     {TEXT} NOT NULL REFERENCES accounts (name),
+    state       {TEXT} NOT NULL,
+    url         {TEXT},
     csr         {BLOB},
-    key_id      TEXT REFERENCES keys (id),
-    error       TEXT,
+    key_id      {TEXT} REFERENCES keys (id),
+    error       {TEXT},
     created_at  BIGINT NOT NULL,
     updated_at  BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX one_open_order ON orders (certificate)
     WHERE state <> 'issued' AND state <> 'failed';
 CREATE TABLE challenges (
-    token             TEXT PRIMARY KEY,
-    order_id          TEXT NOT NULL REFERENCES orders (id),
-    identifier        TEXT NOT NULL,
-    key_authorization TEXT NOT NULL
+    token             {TEXT} PRIMARY KEY,
+    order_id          {TEXT} NOT NULL REFERENCES orders (id),
+    identifier        {TEXT} NOT NULL,
+    key_authorization {TEXT} NOT NULL
 );
 CREATE TABLE deployments (
-    certificate  TEXT NOT NULL REFERENCES certificates (name),
-    agent        TEXT NOT NULL REFERENCES agents (name),
+    certificate  {TEXT} NOT NULL REFERENCES certificates (name),
+    agent        {TEXT} NOT NULL REFERENCES agents (name),
     held_version BIGINT NOT NULL,
-    status       TEXT NOT NULL,
-    detail       TEXT NOT NULL,
+    status       {TEXT} NOT NULL,
+    detail       {TEXT} NOT NULL,
     updated_at   BIGINT NOT NULL,
     PRIMARY KEY (certificate, agent)
 );

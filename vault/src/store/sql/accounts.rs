@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use sqlx::{Any, any::AnyArguments, query::Query};
+use time::OffsetDateTime;
 use vault_proto::ids::AccountName;
 
 use super::{
     SqlStore, fail, one,
-    row::{Columns, all, json, maybe, micros, opt_micros},
+    row::{Columns, all, json, maybe, micros, opt_micros, opt_text},
 };
 use crate::error::Result;
 use crate::store::{AccountRecord, AccountStatus, Accounts};
@@ -38,11 +39,11 @@ fn bind(query: &'static str, account: &AccountRecord) -> Result<Query<'static, A
         .bind(json(&account.contacts)?)
         .bind(account.key_id.to_string())
         .bind(account.next_key_id.map(|id| id.to_string()))
-        .bind(account.eab_kid.clone())
-        .bind(account.ca_root_pem.clone())
+        .bind(opt_text(account.eab_kid.as_deref()))
+        .bind(opt_text(account.ca_root_pem.as_deref()))
         .bind(micros(account.created_at))
         .bind(opt_micros(account.last_ok_at))
-        .bind(account.last_error.clone()))
+        .bind(opt_text(account.last_error.as_deref())))
 }
 
 #[async_trait]
@@ -61,6 +62,25 @@ impl Accounts for SqlStore {
              last_ok_at = $11, last_error = $12 WHERE name = $1";
         let subject = format!("account {}", account.name);
         let done = bind(query, account)?.execute(&self.pool).await;
+        one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
+    }
+
+    async fn note_account(
+        &self,
+        name: &AccountName,
+        error: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<()> {
+        let subject = format!("account {name}");
+        let done = sqlx::query(
+            "UPDATE accounts SET last_error = $2, last_ok_at = COALESCE($3, last_ok_at)
+             WHERE name = $1",
+        )
+        .bind(name.to_string())
+        .bind(opt_text(error))
+        .bind(opt_micros(error.is_none().then_some(now)))
+        .execute(&self.pool)
+        .await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }
 

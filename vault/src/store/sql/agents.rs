@@ -6,10 +6,10 @@ use vault_proto::ids::AgentName;
 
 use super::{
     SqlStore, fail, one,
-    row::{Columns, all, maybe, micros, opt_micros},
+    row::{Columns, all, maybe, micros, opt_micros, opt_text, text},
 };
 use crate::error::{Error, Result};
-use crate::store::{AgentRecord, AgentStatus, Agents, IdentityRecord};
+use crate::store::{AgentRecord, AgentSeen, AgentStatus, Agents, IdentityRecord};
 
 fn read(row: &Columns<'_>) -> Result<AgentRecord> {
     Ok(AgentRecord {
@@ -45,12 +45,30 @@ impl Agents for SqlStore {
         .bind(agent.status.as_str())
         .bind(opt_micros(agent.identity_not_after))
         .bind(opt_micros(agent.last_seen_at))
-        .bind(agent.software_version.clone())
+        .bind(text(&agent.software_version))
         .bind(micros(agent.created_at))
         .execute(&self.pool)
         .await
         .map(drop)
         .map_err(|e| fail("write", &format!("agent {}", agent.name), e))
+    }
+
+    async fn note_agent(&self, name: &AgentName, seen: &AgentSeen) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE agents SET last_seen_at = $2,
+             software_version = COALESCE($3, software_version),
+             identity_not_after = COALESCE($4, identity_not_after)
+             WHERE name = $1 AND status = $5",
+        )
+        .bind(name.to_string())
+        .bind(micros(seen.at))
+        .bind(opt_text(seen.software_version.as_deref()))
+        .bind(opt_micros(seen.identity_not_after))
+        .bind(AgentStatus::Active.as_str())
+        .execute(&self.pool)
+        .await;
+        let done = done.map_err(|e| fail("change", &format!("agent {name}"), e))?;
+        Ok(done.rows_affected() > 0)
     }
 
     async fn agent(&self, name: &AgentName) -> Result<Option<AgentRecord>> {

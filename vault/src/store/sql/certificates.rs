@@ -7,7 +7,7 @@ use vault_proto::ids::{AgentName, CertificateName, OrderId};
 
 use super::{
     SqlStore, deployments, fail, one,
-    row::{Columns, all, int, json, maybe, micros},
+    row::{Columns, all, int, json, maybe, micros, opt_text, text},
 };
 use crate::error::{Error, Result};
 use crate::store::{
@@ -66,14 +66,14 @@ fn bind(
         .bind(certificate.challenge.as_str())
         .bind(certificate.custody.as_str())
         .bind(certificate.algorithm.as_str())
-        .bind(certificate.profile.clone())
+        .bind(opt_text(certificate.profile.as_deref()))
         .bind(i64::from(certificate.must_staple))
         .bind(certificate.status.as_str())
         .bind(int(certificate.current_version))
         .bind(certificate.key_id.map(|id| id.to_string()))
         .bind(micros(certificate.renew_at))
         .bind(i64::from(certificate.failed_attempts))
-        .bind(certificate.last_error.clone())
+        .bind(opt_text(certificate.last_error.as_deref()))
         .bind(micros(certificate.created_at)))
 }
 
@@ -147,6 +147,7 @@ impl SqlStore {
         .await
         .map_err(failed)?;
         one("record", &subject, done.rows_affected())?;
+        super::deployments::await_again(&mut tx, &version.certificate, version.issued_at).await?;
         super::orders::end(&mut tx, order, OrderState::Issued, None, version.issued_at).await?;
         tx.commit().await.map_err(failed)
     }
@@ -211,6 +212,47 @@ impl Certificates for SqlStore {
              last_error = $14, created_at = $15 WHERE name = $1";
         let subject = format!("certificate {}", certificate.name);
         let done = bind(query, certificate)?.execute(&self.pool).await;
+        one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
+    }
+
+    async fn make_due(
+        &self,
+        name: &CertificateName,
+        at: OffsetDateTime,
+        force: bool,
+    ) -> Result<bool> {
+        sqlx::query(
+            "UPDATE certificates SET renew_at = CASE WHEN renew_at > $2 THEN $2 ELSE renew_at END
+             WHERE name = $1 AND ($3 = 1 OR failed_attempts > 0 OR status <> $4)",
+        )
+        .bind(name.to_string())
+        .bind(micros(at))
+        .bind(i64::from(force))
+        .bind(CertificateStatus::Issued.as_str())
+        .execute(&self.pool)
+        .await
+        .map(|done| done.rows_affected() > 0)
+        .map_err(|e| fail("change", &format!("certificate {name}"), e))
+    }
+
+    async fn fail_attempt(
+        &self,
+        name: &CertificateName,
+        error: &str,
+        failed_attempts: u32,
+        renew_at: OffsetDateTime,
+    ) -> Result<()> {
+        let subject = format!("certificate {name}");
+        let done = sqlx::query(
+            "UPDATE certificates SET failed_attempts = $2, last_error = $3, renew_at = $4
+             WHERE name = $1",
+        )
+        .bind(name.to_string())
+        .bind(i64::from(failed_attempts))
+        .bind(text(error))
+        .bind(micros(renew_at))
+        .execute(&self.pool)
+        .await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }
 

@@ -1,11 +1,12 @@
 //! Where certificates go. Helpers of the `Certificates` trait in `certificates.rs`.
 
+use sqlx::{Any, Transaction};
 use time::OffsetDateTime;
 use vault_proto::ids::{AgentName, CertificateName};
 
 use super::{
     SqlStore, fail, one,
-    row::{Columns, all, int, micros},
+    row::{Columns, all, int, micros, text},
 };
 use crate::error::Result;
 use crate::store::{DeploymentRecord, DeploymentStatus};
@@ -22,6 +23,27 @@ fn read(row: &Columns<'_>) -> Result<DeploymentRecord> {
         detail: row.text("detail")?,
         updated_at: row.time("updated_at")?,
     })
+}
+
+/// There is a new version, inside a transaction: that an agent refused an earlier one says nothing
+/// of it.
+pub(super) async fn await_again(
+    tx: &mut Transaction<'static, Any>,
+    certificate: &CertificateName,
+    now: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE deployments SET status = $2, detail = '', updated_at = $3
+         WHERE certificate = $1 AND status = $4",
+    )
+    .bind(certificate.to_string())
+    .bind(DeploymentStatus::Pending.as_str())
+    .bind(micros(now))
+    .bind(DeploymentStatus::Failed.as_str())
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(|e| fail("change", &format!("deployments of {certificate}"), e))
 }
 
 impl SqlStore {
@@ -52,7 +74,7 @@ impl SqlStore {
         .bind(deployment.agent.to_string())
         .bind(int(deployment.held_version))
         .bind(deployment.status.as_str())
-        .bind(deployment.detail.clone())
+        .bind(text(&deployment.detail))
         .bind(micros(deployment.updated_at))
         .execute(&self.pool)
         .await

@@ -70,7 +70,9 @@ impl Keys for SqlStore {
     }
 
     async fn key_by_name(&self, purpose: KeyPurpose, name: &str) -> Result<Option<KeyRecord>> {
-        Ok(self.key_versions(purpose, name).await?.into_iter().next())
+        let mut versions = self.key_versions(purpose, name).await?;
+        let in_use = versions.iter().position(|key| key.state == KeyState::Active);
+        Ok((!versions.is_empty()).then(|| versions.swap_remove(in_use.unwrap_or(0))))
     }
 
     async fn key_versions(&self, purpose: KeyPurpose, name: &str) -> Result<Vec<KeyRecord>> {

@@ -18,8 +18,9 @@ use async_trait::async_trait;
 use sqlx::{
     Any, AnyPool, Executor as _, SqlSafeStr as _, Transaction,
     any::AnyPoolOptions,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
+use url::Url;
 
 use super::Store;
 use crate::error::{Error, Result};
@@ -78,8 +79,7 @@ impl SqlStore {
             .map_err(|e| fail("open", "the store", e))?;
         let store = Self { pool, dialect };
         store.refuse_newer_schema().await?;
-        let migrated = migrator(dialect).run(&store.pool).await;
-        migrated.map_err(|e| Error::unavailable("migrate", "the store", e))?;
+        migrator(dialect).run(&store.pool).await.map_err(not_migrated)?;
         Ok(store)
     }
 
@@ -141,24 +141,39 @@ fn sqlite_url(path: &Path) -> Result<String> {
         .open(path)
         .map_err(unavailable)?;
     file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(unavailable)?;
-    let text = path.to_str().ok_or_else(|| {
-        Error::invalid("open", format!("store {}", path.display()), "its path is not UTF-8")
+    // Encoded, so that no character of the path means anything to whoever reads the URL.
+    let absolute = std::path::absolute(path).map_err(unavailable)?;
+    let url = Url::from_file_path(&absolute).map_err(|()| {
+        Error::invalid("open", format!("store {}", path.display()), "its path makes no URL")
     })?;
-    Ok(format!("sqlite://{text}"))
+    Ok(format!("sqlite://{}", url.path()))
 }
 
 fn migrator(dialect: Dialect) -> Migrator {
-    let blob = match dialect {
-        Dialect::Sqlite => "BLOB",
-        Dialect::Postgres => "BYTEA",
+    // Names have one order, that of their bytes, whatever the database's locale.
+    let (blob, text) = match dialect {
+        Dialect::Sqlite => ("BLOB", "TEXT"),
+        Dialect::Postgres => ("BYTEA", "TEXT COLLATE \"C\""),
     };
     let migrations = (1i64..).zip(MIGRATIONS).map(|(version, (name, sql))| {
-        let sql = sqlx::AssertSqlSafe(sql.replace("{BLOB}", blob)).into_sql_str();
+        let sql = sql.replace("{BLOB}", blob).replace("{TEXT}", text);
+        let sql = sqlx::AssertSqlSafe(sql).into_sql_str();
         Migration::new(version, Cow::Borrowed(*name), MigrationType::Simple, sql, false)
     });
     let mut migrator = Migrator::DEFAULT;
     migrator.migrations = migrations.collect();
     migrator
+}
+
+/// Why a schema was not brought up to date: trying again helps only where the database failed.
+fn not_migrated(error: MigrateError) -> Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            fail("migrate", "the store", error)
+        }
+        error => Error::conflict("migrate", "the store", error)
+            .hint("its schema was not made by this program: check [store] url in vault.toml"),
+    }
 }
 
 /// A database's error as a domain error.
@@ -173,8 +188,14 @@ fn fail(what: &str, subject: &str, error: sqlx::Error) -> Error {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
             Error::internal(what, subject, error)
         }
-        _ => Error::unavailable(what, subject, error)
-            .hint("check that the database runs and its disk has space"),
+        _ => {
+            let why = match error {
+                sqlx::Error::PoolTimedOut => "the database gives no connection".to_owned(),
+                error => error.to_string(),
+            };
+            Error::unavailable(what, subject, why)
+                .hint("check that the database runs and its disk has space")
+        }
     }
 }
 
@@ -183,5 +204,37 @@ fn one(what: &str, subject: &str, rows: u64) -> Result<()> {
     match rows {
         0 => Err(Error::not_found(what, subject, "the store has no such row")),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_connection_to_sqlite_survives_a_power_loss_and_keeps_references() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("vault.db").display());
+        let store = SqlStore::open(&url, 3).await.unwrap();
+        // Held together, so that they are three.
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(store.pool.acquire().await.unwrap());
+        }
+        for connection in &mut held {
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+                .fetch_one(&mut **connection)
+                .await
+                .unwrap();
+            assert_eq!(mode, "wal");
+            // 2 is FULL: the log is synced at each commit, before it is acknowledged.
+            for (pragma, value) in [("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)]
+            {
+                let query = sqlx::AssertSqlSafe(format!("PRAGMA {pragma}"));
+                let read: i64 =
+                    sqlx::query_scalar(query).fetch_one(&mut **connection).await.unwrap();
+                assert_eq!(read, value, "{pragma}");
+            }
+        }
     }
 }

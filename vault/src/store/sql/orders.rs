@@ -6,7 +6,7 @@ use vault_proto::ids::{AgentName, OrderId};
 
 use super::{
     SqlStore, fail, one,
-    row::{Columns, all, int, micros},
+    row::{Columns, all, int, micros, opt_text, text},
 };
 use crate::error::Result;
 use crate::store::{ChallengeRecord, OrderRecord, OrderState};
@@ -55,7 +55,7 @@ pub(super) async fn end(
         sqlx::query("UPDATE orders SET state = $2, error = $3, updated_at = $4 WHERE id = $1")
             .bind(order.to_string())
             .bind(state.as_str())
-            .bind(error.map(str::to_owned))
+            .bind(opt_text(error))
             .bind(micros(now))
             .execute(&mut **tx)
             .await
@@ -77,7 +77,7 @@ impl SqlStore {
         .bind(order.url.as_ref().map(ToString::to_string))
         .bind(order.csr_der.clone())
         .bind(order.key_id.map(|id| id.to_string()))
-        .bind(order.error.clone())
+        .bind(opt_text(order.error.as_deref()))
         .bind(micros(order.created_at))
         .bind(micros(order.updated_at))
         .execute(&self.pool)
@@ -97,7 +97,7 @@ impl SqlStore {
         .bind(order.url.as_ref().map(ToString::to_string))
         .bind(order.csr_der.clone())
         .bind(order.key_id.map(|id| id.to_string()))
-        .bind(order.error.clone())
+        .bind(opt_text(order.error.as_deref()))
         .bind(micros(order.updated_at))
         .execute(&self.pool)
         .await
@@ -121,7 +121,7 @@ impl SqlStore {
         )
         .bind(order.to_string())
         .bind(i64::from(failed_attempts))
-        .bind(error.to_owned())
+        .bind(text(error))
         .bind(micros(renew_at))
         .execute(&mut *tx)
         .await

@@ -23,6 +23,17 @@ pub(super) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// Free text, from whomever. PostgreSQL keeps no NUL, so neither database does: what a CA or an
+/// agent says of a failure must never keep the failure from being recorded.
+pub(super) fn text(value: &str) -> String {
+    value.replace('\0', "\u{fffd}")
+}
+
+/// Optional free text, as [`text`].
+pub(super) fn opt_text(value: Option<&str>) -> Option<String> {
+    value.map(text)
+}
+
 /// A list or map as JSON.
 pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::internal("encode", "a column", e))
