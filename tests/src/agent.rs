@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,20 +15,32 @@ use crate::vault::Vault;
 
 /// An agent's directory: configuration and state. The program comes and goes.
 pub struct Agent {
-    dir: TempDir,
     /// What `agent.toml` says after `state_dir` and `[vault]`; written at each start.
     pub config: String,
+    /// What `[vault] addresses` says; written at each start.
+    pub addresses: Vec<String>,
+    /// A command that the agent is run by, `unshare` with its options for example.
+    pub through: Vec<String>,
     vault: String,
     process: Option<Process>,
+    /// Dropped last: what the program has written is read when it is dropped.
+    dir: TempDir,
 }
 
 impl Agent {
     /// A directory with a configuration; nothing runs yet.
     pub fn new(vault: &Vault, config: &str) -> Self {
+        Self::at(vault.address, config)
+    }
+
+    /// The same, of whatever listens there as a vault.
+    pub fn at(vault: SocketAddr, config: &str) -> Self {
         Self {
             dir: tempfile::tempdir().expect("directory"),
             config: config.to_owned(),
-            vault: vault.address.to_string(),
+            addresses: vec![vault.to_string()],
+            through: Vec::new(),
+            vault: vault.to_string(),
             process: None,
         }
     }
@@ -55,12 +68,13 @@ impl Agent {
     pub fn command(&self, args: &[&str]) -> Command {
         let state = self.file("state");
         let text = format!(
-            "state_dir = {state:?}\n[vault]\naddresses = [\"{}\"]\n{}",
-            self.vault, self.config
+            "state_dir = {state:?}\n[vault]\naddresses = {:?}\n{}",
+            self.addresses, self.config
         );
         fs::write(self.file("agent.toml"), text).expect("agent.toml");
-        let mut command = Command::new(ours("vault-agent"));
-        command.args(args).arg("--config").arg(self.file("agent.toml"));
+        let mut words = self.through.iter().map(PathBuf::from).chain([ours("vault-agent")]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).args(args).arg("--config").arg(self.file("agent.toml"));
         command
     }
 
@@ -74,18 +88,16 @@ impl Agent {
 
     /// Enrols with this token and fingerprint.
     pub fn enroll_with(&self, token: &str, fingerprint: &str) -> Ended {
-        let file = self.file("token");
-        fs::write(&file, token).expect("token");
-        let file = file.display().to_string();
-        run(self.command(&[
-            "enroll",
-            "--vault",
-            &self.vault,
-            "--ca-fingerprint",
-            fingerprint,
-            "--token-file",
-            &file,
-        ]))
+        fs::write(self.file("token"), token).expect("token");
+        run(self.enrolment(fingerprint))
+    }
+
+    /// The command that enrols with the token in the file `token`.
+    pub fn enrolment(&self, fingerprint: &str) -> Command {
+        let mut command = self.command(&["enroll", "--vault", &self.vault]);
+        command.args(["--ca-fingerprint", fingerprint]);
+        command.arg("--token-file").arg(self.file("token"));
+        command
     }
 
     /// Starts the agent; it connects when it can.
@@ -100,6 +112,21 @@ impl Agent {
     /// Where none was started.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("no agent was started")
+    }
+
+    /// Waits until it has written `text`.
+    ///
+    /// # Panics
+    /// Where it does not, or ends.
+    pub fn wait_log(&mut self, text: &str) {
+        let log = self.file("vault-agent.log");
+        let said = || fs::read_to_string(&log).is_ok_and(|all| all.contains(text));
+        self.process().wait_until(&format!("{text:?} in its log"), said);
+    }
+
+    /// Its identity: key, certificate and the vault's root, PEM.
+    pub fn identity(&self) -> String {
+        fs::read_to_string(self.file("state/identity.pem")).expect("identity.pem")
     }
 
     /// Ends it with SIGKILL.

@@ -4,10 +4,23 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a testkit fails loudly
 
 pub mod agent;
+pub mod caddy;
+pub mod fake_vault;
+pub mod fault_ca;
+pub mod grpc;
 pub mod kryoptic;
+pub mod namespace;
 pub mod nginx;
 pub mod pebble;
+pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod signer_key;
+pub mod signer_socket;
+pub mod small_disk;
 pub mod softhsm;
+pub mod spy;
+pub mod tls;
+pub mod tree;
 pub mod vault;
+pub mod world;

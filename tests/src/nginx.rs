@@ -9,15 +9,17 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port};
+use crate::namespace;
+use crate::process::{Process, eventually, free_port};
 use crate::programs::must;
 
 /// A running nginx that begins with a certificate of nobody's.
 pub struct Nginx {
-    dir: TempDir,
     /// Where it speaks TLS.
     pub https: SocketAddr,
     process: Process,
+    /// Dropped last: what the program has written is read when it is dropped.
+    dir: TempDir,
 }
 
 impl Nginx {
@@ -32,8 +34,9 @@ impl Nginx {
         let placeholder = params.expect("name").self_signed(&key).expect("certificate");
         fs::write(at("chain.pem"), placeholder.pem()).expect("chain");
         fs::write(at("key.pem"), key.serialize_pem()).expect("key");
+        let user = if namespace::is_inside() { "user root root; " } else { "" };
         let config = format!(
-            "daemon off; worker_processes 2; pid {pid}; error_log stderr notice;\n\
+            "{user}daemon off; worker_processes 2; pid {pid}; error_log stderr notice;\n\
              events {{ worker_connections 64; }}\n\
              http {{\n\
                access_log off;\n\
@@ -78,27 +81,60 @@ impl Nginx {
         self.toml(&["-s", "reload"])
     }
 
-    fn toml(&self, more: &[&str]) -> String {
+    /// The command that makes it load its files anew, as a shell's line.
+    pub fn reload_line(&self) -> String {
+        let words = self.words(&["-s", "reload"]);
+        words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Makes it load its files anew.
+    ///
+    /// # Panics
+    /// Where it refuses.
+    pub fn reload(&self) {
+        let words = self.words(&["-s", "reload"]);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        must(words[0], &words[1..]);
+    }
+
+    fn words(&self, more: &[&str]) -> Vec<String> {
         let (prefix, conf) = (self.file(""), self.file("nginx.conf"));
         let (prefix, conf) = (prefix.display().to_string(), conf.display().to_string());
         let base = ["nginx", "-e", "stderr", "-p", &prefix, "-c", &conf];
-        let all: Vec<_> = base.iter().chain(more).map(|word| format!("{word:?}")).collect();
+        base.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    }
+
+    fn toml(&self, more: &[&str]) -> String {
+        let all: Vec<_> = self.words(more).iter().map(|word| format!("{word:?}")).collect();
         format!("[{}]", all.join(", "))
     }
 
     /// The leaf that it serves for a name, in OpenSSL's eyes: `x509 -noout` with these options.
     pub fn served(&self, server_name: &str, x509: &[&str]) -> String {
-        let shown = format!(
-            "openssl s_client -connect {} -servername {server_name} </dev/null 2>/dev/null \
-             | openssl x509 -noout {}",
-            self.https,
-            x509.join(" ")
-        );
-        must("sh", &["-c", &shown]).trim().to_owned()
+        crate::tls::leaf(self.https, server_name, x509)
+    }
+
+    /// Waits until the leaf that it serves for a name has this serial number, lower-case hex as the
+    /// vault writes it: after a reload its old workers answer for a moment more.
+    ///
+    /// # Panics
+    /// Where it serves another.
+    pub fn wait_serves(&self, server_name: &str, serial: &str) {
+        eventually(&format!("{serial} is served"), || {
+            let served = self.served(server_name, &["-serial"]).to_lowercase();
+            (served == format!("serial={serial}")).then_some(())
+        });
     }
 
     /// Everything it has written.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+}
+
+impl Drop for Nginx {
+    /// Workers outlive a master that is killed, ports and all, so it is asked first.
+    fn drop(&mut self) {
+        self.process.end_by(rustix::process::Signal::TERM);
     }
 }

@@ -28,7 +28,6 @@ impl Default for Behaviour {
 
 /// A running Pebble; every name leads to 127.0.0.1.
 pub struct Pebble {
-    dir: TempDir,
     address: SocketAddr,
     management: SocketAddr,
     dns: u16,
@@ -37,6 +36,8 @@ pub struct Pebble {
     pub http01: SocketAddr,
     _dns: Process,
     process: Process,
+    /// Dropped last: what the program has written is read when it is dropped.
+    dir: TempDir,
 }
 
 fn local(port: u16) -> SocketAddr {
@@ -67,6 +68,32 @@ impl Pebble {
     /// Its directory URL.
     pub fn directory(&self) -> String {
         format!("https://{}/dir", self.address)
+    }
+
+    /// Where it speaks HTTPS.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it says of a certificate that it has issued, by its serial number in hex: `Status`,
+    /// and of a revoked one `Reason`.
+    ///
+    /// # Panics
+    /// Where it does not know the certificate.
+    pub fn certificate_status(&self, serial: &str) -> serde_json::Value {
+        let url = format!("https://{}/cert-status-by-serial/{serial}", self.management);
+        let said = must("curl", &["-sf", "--cacert", &self.root().display().to_string(), &url]);
+        serde_json::from_str(&said).expect("JSON")
+    }
+
+    /// Stops it where it stands: it takes connections, and answers when it is resumed.
+    pub fn freeze(&self) {
+        self.process.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.signal(rustix::process::Signal::CONT);
     }
 
     /// The root of its HTTPS server, a PEM file.

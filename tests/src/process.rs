@@ -1,17 +1,22 @@
 //! Programs started for a test.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 /// How long anything may take to come up before its test fails. Long, because machines are slow
 /// and nothing here asserts a time.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long a program that is asked to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// A running program, killed when dropped.
 #[derive(Debug)]
@@ -75,6 +80,17 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Asks it to end by `signal`, and kills it where it does not: for programs that leave
+    /// something behind when they are killed.
+    pub fn end_by(&mut self, signal: rustix::process::Signal) {
+        self.signal(signal);
+        let end = Instant::now() + GRACE;
+        while self.exited().is_none() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+    }
+
     /// Asks it to end (SIGTERM).
     pub fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
@@ -118,10 +134,37 @@ impl Drop for Process {
     }
 }
 
-/// A loopback port that nothing listens on now.
+/// A loopback port that nothing listens on now and that nobody else gets: it is below those that
+/// the kernel gives to connections, chosen at random, and given once by each test program.
+///
+/// # Panics
+/// Where there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-    listener.local_addr().expect("address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let below = kernels_first_port();
+    for _ in 0..1000 {
+        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let room = u64::from(below - LOWEST_PORT);
+        let port = LOWEST_PORT + u16::try_from(random % room).expect("less than a port");
+        let is_free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if is_free && given.insert(port) {
+            return port;
+        }
+    }
+    panic!("no free port from {LOWEST_PORT} to {below}");
+}
+
+/// The lowest port that [`free_port`] gives.
+const LOWEST_PORT: u16 = 10_000;
+
+/// The first port that the kernel gives to connections.
+fn kernels_first_port() -> u16 {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let first = range.ok().and_then(|text| text.split_whitespace().next()?.parse().ok());
+    // Where it leaves no room below, any port is as good as another.
+    first.filter(|first| *first > 2 * LOWEST_PORT).unwrap_or(u16::MAX)
 }
 
 /// Waits until `ready` gives a value.

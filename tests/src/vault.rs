@@ -2,6 +2,7 @@
 //! socket.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -20,14 +21,17 @@ pub const PIN: &str = "1234-test";
 
 /// A vault's directory: configuration, token, state. The daemon comes and goes.
 pub struct Vault {
-    dir: TempDir,
     /// Where it listens.
     pub address: SocketAddr,
     /// What `vault.toml` says; written at each start.
     pub config: String,
     /// Variables of the daemon, for example `FAILPOINTS`.
     pub environment: Vec<(String, String)>,
+    /// A command that the daemon is run by; see [`SmallDisk`](crate::small_disk::SmallDisk).
+    pub through: Vec<String>,
     process: Option<Process>,
+    /// Dropped last: what the daemon has written is read when it is dropped.
+    dir: TempDir,
 }
 
 impl Vault {
@@ -69,7 +73,7 @@ trust_domain = "test.example"
             socket = at("admin.sock"),
             audit = at("audit.log"),
         );
-        Self { dir, address, config, environment: Vec::new(), process: None }
+        Self { dir, address, config, environment: Vec::new(), through: Vec::new(), process: None }
     }
 
     /// A vault that is initialised without custodians and runs.
@@ -104,15 +108,23 @@ trust_domain = "test.example"
         self.config = self.config.replace(from, to);
     }
 
-    fn command(&self, program: &str) -> Command {
+    fn command(&self, program: &str, through: &[String]) -> Command {
         fs::write(self.file("vault.toml"), &self.config).expect("vault.toml");
-        let mut command = Command::new(ours(program));
+        let program = ours(program);
+        let mut command = match through {
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            [] => Command::new(program),
+        };
         command.current_dir(self.dir.path()).env_remove("FAILPOINTS");
         command
     }
 
     fn daemon(&self) -> Command {
-        let mut command = self.command("vaultd");
+        let mut command = self.command("vaultd", &self.through);
         command.args(["run", "--config"]).arg(self.file("vault.toml"));
         command.envs(self.environment.iter().cloned());
         command
@@ -170,9 +182,33 @@ trust_domain = "test.example"
 
     /// Runs `vaultctl` on the admin socket.
     pub fn ctl(&self, args: &[&str]) -> Ended {
-        let mut command = self.command("vaultctl");
+        let mut command = self.command("vaultctl", &[]);
         command.arg("--socket").arg(self.file("admin.sock")).args(args);
         run(command)
+    }
+
+    /// Runs `vaultctl` over the network with the certificate in a directory, as `operator issue`
+    /// writes it.
+    pub fn ctl_as(&self, dir: &Path, args: &[&str]) -> Ended {
+        let mut command = self.command("vaultctl", &[]);
+        command.args(["--address", &self.address.to_string()]);
+        for (flag, file) in [("--ca", "ca.pem"), ("--cert", "cert.pem"), ("--key-file", "key.pem")]
+        {
+            command.arg(flag).arg(dir.join(file));
+        }
+        command.args(args);
+        run(command)
+    }
+
+    /// Has a client certificate issued; answers its directory, for [`Vault::ctl_as`].
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub fn issue(&self, name: &str, role: &str) -> PathBuf {
+        let dir = self.file(name);
+        let out = dir.display().to_string();
+        self.ok(&["operator", "issue", name, "--role", role, "--out", &out]);
+        dir
     }
 
     /// Runs `vaultctl`, which must succeed; answers its stdout.
@@ -194,6 +230,22 @@ trust_domain = "test.example"
         let ended = self.ctl(&args);
         assert_eq!(ended.code, 0, "vaultctl {args:?}: {ended:?}");
         ended.json()
+    }
+
+    /// The private keys in the token itself, by their CKA_ID in hex: in the eyes of `pkcs11-tool`,
+    /// which shares nothing with the vault.
+    ///
+    /// # Panics
+    /// Where it cannot tell.
+    pub fn keys_in_token(&self) -> BTreeSet<String> {
+        let mut command = Command::new("pkcs11-tool");
+        command.env("SOFTHSM2_CONF", self.file("softhsm2.conf"));
+        command.args(["--module", SOFTHSM, "--token-label", "vault", "--login", "--pin", PIN]);
+        command.args(["--list-objects", "--type", "privkey"]);
+        let ended = run(command);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let ids = ended.stdout.lines().filter_map(|line| line.trim().strip_prefix("ID:"));
+        ids.map(|id| id.trim().to_owned()).collect()
     }
 
     /// The audit log's records.

@@ -30,8 +30,8 @@ pub const PIN: &str = "1234-user";
 /// The security officer's PIN.
 pub const SO_PIN: &str = "1234-officer";
 
-/// Names the token to the inner test.
-const TOKEN: &str = "TESTKIT_TOKEN";
+/// Tells a test that it is the one inside.
+const INSIDE: &str = "TESTKIT_INSIDE";
 /// How long an inner test may take: RSA keys are born slowly where the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -99,27 +99,32 @@ impl Token {
         }
     }
 
-    /// Runs a test of this program in a process of its own, on an empty module of this kind.
-    pub fn run(self, module_path: &str) {
+    /// Keeps a promise in a process of its own, on an empty module of this kind: the test `name` of
+    /// this program starts itself once more, and there it is kept.
+    pub fn run(self, module_path: &str, name: &str, promise: impl AsyncFnOnce(World)) {
+        if env::var_os(INSIDE).is_some() {
+            return World::enter(self, promise);
+        }
+        let (_, path) = module_path.split_once("::").expect("the test's path below its crate");
+        let test = format!("{path}::{name}");
         match self {
             Self::SoftHsm => {
                 let hsm = SoftHsm::new();
-                self.run_with(module_path, hsm.environment(), hsm.dir());
+                self.run_inside(&test, hsm.environment(), hsm.dir());
             }
             Self::Kryoptic => {
                 let hsm = Kryoptic::new();
-                self.run_with(module_path, hsm.environment(), hsm.dir());
+                self.run_inside(&test, hsm.environment(), hsm.dir());
             }
         }
     }
 
-    fn run_with(self, module_path: &str, variable: (&str, PathBuf), dir: &std::path::Path) {
+    fn run_inside(self, test: &str, variable: (&str, PathBuf), dir: &std::path::Path) {
         // The module must be there before the clock starts.
         self.module();
-        let (_, path) = module_path.split_once("::").expect("the test's path below its crate");
         let mut command = Command::new(env::current_exe().expect("this program"));
-        command.args(["--ignored", "--exact", &format!("{path}::inner"), "--nocapture"]);
-        command.env(variable.0, variable.1).env(TOKEN, format!("{self:?}"));
+        command.args(["--exact", test, "--nocapture"]);
+        command.env(variable.0, variable.1).env(INSIDE, "1");
         let mut inner = Process::spawn("inner", command, dir);
         let end = Instant::now() + PATIENCE;
         let status = loop {
@@ -130,7 +135,7 @@ impl Token {
             thread::sleep(Duration::from_millis(10));
         };
         assert!(status.success(), "the promise is not kept on {self:?}: {status}");
-        assert!(inner.log().contains("1 passed"), "{path}::inner did not run");
+        assert!(inner.log().contains("1 passed"), "{test} did not run inside");
     }
 }
 
@@ -144,27 +149,20 @@ pub const ALGORITHMS: [Algorithm; 6] = [
     Algorithm::Ed25519,
 ];
 
-/// Makes three tests of a promise `async fn(World)`: one per token, and the inner one that they
-/// start.
+/// Makes two tests of a promise `async fn(World)`: one per token.
 macro_rules! promises {
     ($($name:ident)*) => {$(
         mod $name {
-            use crate::keystore::world::{Token, World};
+            use crate::keystore::world::Token;
 
             #[test]
             fn on_softhsm() {
-                Token::SoftHsm.run(module_path!());
+                Token::SoftHsm.run(module_path!(), "on_softhsm", super::$name);
             }
 
             #[test]
             fn on_kryoptic() {
-                Token::Kryoptic.run(module_path!());
-            }
-
-            #[test]
-            #[ignore = "started by its two sisters, in a process and on a token of its own"]
-            fn inner() {
-                World::enter(super::$name);
+                Token::Kryoptic.run(module_path!(), "on_kryoptic", super::$name);
             }
         }
     )*};
@@ -181,13 +179,8 @@ pub struct World {
 }
 
 impl World {
-    /// Keeps a promise on the token that the environment names.
-    pub fn enter(promise: impl AsyncFnOnce(World)) {
-        let token = match env::var(TOKEN).as_deref() {
-            Ok("SoftHsm") => Token::SoftHsm,
-            Ok("Kryoptic") => Token::Kryoptic,
-            other => panic!("{TOKEN} is {other:?}: run the tests that start this one"),
-        };
+    /// Keeps a promise on a token whose module this process has not loaded yet.
+    fn enter(token: Token, promise: impl AsyncFnOnce(World)) {
         let module = Module::load(&token.module()).expect("module");
         let world = Self { token, module, uri: uri(token, "vault") };
         world.initialize(&world.uri);

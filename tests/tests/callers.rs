@@ -1,0 +1,67 @@
+//! A caller that goes away in the middle of a call leaves nothing half done.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use testkit::{process::eventually, vault::Vault};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use vault_proto::v1::{self, key_service_client::KeyServiceClient};
+
+async fn connect(socket: PathBuf) -> Channel {
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://vault.internal");
+    endpoint.connect_with_connector(connector).await.expect("the admin socket")
+}
+
+/// The operations whose result is not recorded yet.
+fn open_operations(vault: &Vault) -> BTreeSet<String> {
+    let mut open = BTreeSet::new();
+    for record in vault.audit() {
+        let Some(operation) = record["operation"].as_str() else { continue };
+        match record["phase"].as_str().unwrap() {
+            "intent" => open.insert(operation.to_owned()),
+            _ => open.remove(operation),
+        };
+    }
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_whose_caller_hangs_up_is_born_whole_all_the_same() {
+    let mut vault = Vault::initialized();
+    let socket = vault.file("admin.sock");
+    let names: Vec<_> = (0..8).map(|at| format!("key-{at}")).collect();
+    for name in &names {
+        let mut client = KeyServiceClient::new(connect(socket.clone()).await);
+        // RSA keys take their time, so that the caller is gone well before the key is there.
+        let request = v1::GenerateKeyRequest {
+            name: name.clone(),
+            algorithm: v1::KeyAlgorithm::Rsa3072.into(),
+            ..Default::default()
+        };
+        let hurried = Duration::from_millis(15);
+        let answer = tokio::time::timeout(hurried, client.generate_key(request)).await;
+        drop((answer, client));
+    }
+    let begun = |vault: &Vault| {
+        let intents = vault.audit().into_iter();
+        intents.filter(|r| r["action"] == "key.generate" && r["phase"] == "intent").count()
+    };
+    // The internal CA's key, and every one that the vault has heard of.
+    let expected = eventually("every call is at its end", || {
+        let open = open_operations(&vault);
+        open.is_empty().then(|| begun(&vault))
+    });
+    assert!(expected > 1, "no call has reached the vault");
+    let listed = vault.json(&["key", "list"]).as_array().unwrap().len();
+    assert_eq!(listed, expected, "keys that were begun and keys that are there");
+    vault.stop();
+    vault.start();
+    let findings = vault.json(&["status"])["findings"].clone();
+    assert_eq!(findings.as_array().unwrap().len(), 0, "{findings}");
+}

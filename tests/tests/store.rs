@@ -1,0 +1,18 @@
+//! The store's promises: one suite, run on SQLite and on PostgreSQL.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
+
+mod store {
+    #[macro_use]
+    mod world;
+    mod accounts;
+    mod agents;
+    mod certificates;
+    mod columns;
+    mod deployments;
+    mod issuance;
+    mod keys;
+    mod opening;
+    mod orders;
+    mod records;
+    mod writers;
+}
