@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::install::Installer;
 use crate::keys;
+use crate::signer::Signer;
 use crate::subscribe::{self, Subscriber};
 
 /// Reports that may wait for the stream.
@@ -34,6 +35,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let state_dir = config.state_dir.clone();
     let identity = blocking(move || Identity::load(&state_dir)).await?;
     let presenter = Presenter::new(config.http01.as_ref(), &config.state_dir, stop.clone()).await?;
+    let signer = match &config.signer {
+        None => None,
+        Some(signer) => {
+            let addresses = config.vault.addresses.clone();
+            Some(Signer::new(signer, &config.state_dir, identity.clone(), addresses).await?)
+        }
+    };
     let config = Arc::new(config);
     let (desired, desired_seen) = watch::channel(Desired::default());
     let (reports, reports_received) = mpsc::channel(REPORTS);
@@ -42,6 +50,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let mut tasks = JoinSet::new();
     let addresses = config.vault.addresses.clone();
     tasks.spawn(presenter.run(exchange.clone(), stop.clone()));
+    if let Some(signer) = signer {
+        tasks.spawn(signer.run(exchange.desired.clone(), stop.clone()));
+    }
     tasks.spawn(Installer { config: config.clone() }.run(exchange.clone(), stop.clone()));
     tasks.spawn(keys::run(config, exchange, channel_seen.clone(), stop.clone()));
     tasks.spawn(subscribe::keep_identity(identity.clone(), channel_seen, stop.clone()));

@@ -85,6 +85,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<ErrorDetail> for Error {
+    fn from(detail: ErrorDetail) -> Self {
+        let kind = detail.kind();
+        let ErrorDetail { what, subject, why, hint, .. } = detail;
+        Self { kind, what, subject, why, hint }
+    }
+}
+
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         let detail = ErrorDetail::from_status(&status);

@@ -134,6 +134,11 @@ impl Identity {
         self.current.load().spiffe_id.clone()
     }
 
+    /// The agent's name: the last part of its SPIFFE id.
+    pub fn name(&self) -> String {
+        self.spiffe_id().rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
     /// Its end.
     pub fn not_after(&self) -> OffsetDateTime {
         self.current.load().not_after

@@ -14,6 +14,7 @@ mod identity;
 mod install;
 mod keys;
 mod prove;
+mod signer;
 mod status;
 mod subscribe;
 

@@ -113,6 +113,22 @@ names!(
     }
 );
 
+names!(
+    /// What a certificate's HSM key signs in handshakes.
+    TlsUseName, &'static str {
+        Tls13 = "tls13" => "tls13",
+        Message = "message" => "message",
+        Digest = "digest" => "digest",
+    }
+);
+
+impl TlsUseName {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        self.wire()
+    }
+}
+
 impl ChallengeName {
     /// Its name.
     pub fn as_str(self) -> &'static str {

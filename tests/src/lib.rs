@@ -8,6 +8,7 @@ pub mod caddy;
 pub mod fake_vault;
 pub mod fault_ca;
 pub mod grpc;
+pub mod keyless;
 pub mod kryoptic;
 pub mod namespace;
 pub mod nginx;

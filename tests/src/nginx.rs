@@ -17,6 +17,8 @@ use crate::programs::must;
 pub struct Nginx {
     /// Where it speaks TLS.
     pub https: SocketAddr,
+    /// Variables that it is started with and hands to its workers.
+    environment: Vec<(String, String)>,
     process: Process,
     /// Dropped last: what the program has written is read when it is dropped.
     dir: TempDir,
@@ -25,6 +27,15 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it; it serves its webroot on `http` and the name `server_name` over TLS.
     pub fn start(server_name: &str, http: SocketAddr) -> Self {
+        Self::start_with(server_name, http, Vec::new())
+    }
+
+    /// The same, with these variables, which its workers have, too.
+    pub fn start_with(
+        server_name: &str,
+        http: SocketAddr,
+        environment: Vec<(String, String)>,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("directory");
         let https = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let at = |name: &str| dir.path().join(name).display().to_string();
@@ -36,7 +47,7 @@ impl Nginx {
         fs::write(at("key.pem"), key.serialize_pem()).expect("key");
         let user = if namespace::is_inside() { "user root root; " } else { "" };
         let config = format!(
-            "{user}daemon off; worker_processes 2; pid {pid}; error_log stderr notice;\n\
+            "{user}{variables}daemon off; worker_processes 2; pid {pid}; error_log stderr notice;\n\
              events {{ worker_connections 64; }}\n\
              http {{\n\
                access_log off;\n\
@@ -47,6 +58,8 @@ impl Nginx {
                  ssl_protocols TLSv1.2 TLSv1.3;\n\
                  ssl_certificate {chain}; ssl_certificate_key {key}; }}\n\
              }}\n",
+            variables =
+                environment.iter().map(|(name, _)| format!("env {name}; ")).collect::<String>(),
             pid = at("nginx.pid"),
             tmp = at("tmp"),
             webroot = at("webroot"),
@@ -56,9 +69,10 @@ impl Nginx {
         fs::write(at("nginx.conf"), config).expect("nginx.conf");
         let mut command = Command::new("nginx");
         command.args(["-e", "stderr", "-p", &at(""), "-c", &at("nginx.conf")]);
+        command.envs(environment.iter().cloned());
         let mut process = Process::spawn("nginx", command, dir.path());
         process.wait_listening(https);
-        Self { dir, https, process }
+        Self { environment, dir, https, process }
     }
 
     /// A file in its directory: `chain.pem`, `key.pem`, `webroot`, `nginx.conf`.
@@ -101,7 +115,9 @@ impl Nginx {
         let (prefix, conf) = (self.file(""), self.file("nginx.conf"));
         let (prefix, conf) = (prefix.display().to_string(), conf.display().to_string());
         let base = ["nginx", "-e", "stderr", "-p", &prefix, "-c", &conf];
-        base.iter().chain(more).map(|word| (*word).to_owned()).collect()
+        let set = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+        let words = ["env".to_owned()].into_iter().chain(set);
+        words.chain(base.iter().chain(more).map(|word| (*word).to_owned())).collect()
     }
 
     fn toml(&self, more: &[&str]) -> String {

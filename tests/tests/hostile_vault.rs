@@ -89,7 +89,14 @@ impl Captured {
 
 fn wanted(name: &str, version: u64, chain_pem: String) -> v1::WantedCertificate {
     let custody = v1::Custody::Agent.into();
-    v1::WantedCertificate { name: name.to_owned(), custody, version, chain_pem, csr_wanted: None }
+    v1::WantedCertificate {
+        name: name.to_owned(),
+        custody,
+        version,
+        chain_pem,
+        csr_wanted: None,
+        tls_keys: Vec::new(),
+    }
 }
 
 fn challenge(token: &str) -> v1::WantedChallenge {

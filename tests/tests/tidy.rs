@@ -18,7 +18,7 @@ const STOREYS: &[&[&str]] = &[
     &["main"],
     &["app"],
     &["api"],
-    &["accounts", "identities", "renewal", "push", "acme", "signing", "backup"],
+    &["accounts", "identities", "renewal", "push", "acme", "keyless", "signing", "backup"],
     &["policy", "keystore", "x509", "store", "audit", "settings", "config"],
     &["clock", "error", "named", "fault"],
 ];

@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 pub mod fault;
 pub mod identities;
+pub mod keyless;
 pub mod keystore;
 mod named;
 pub mod policy;

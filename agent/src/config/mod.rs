@@ -24,6 +24,8 @@ pub struct Config {
     pub install: Vec<Install>,
     /// How HTTP-01 challenges are answered.
     pub http01: Option<Http01>,
+    /// How web servers here use keys that the vault keeps.
+    pub signer: Option<Signer>,
 }
 
 /// `[vault]`
@@ -42,7 +44,8 @@ pub struct Install {
     pub certificate: CertificateName,
     /// Where its chain goes, PEM, leaf first.
     pub chain: PathBuf,
-    /// Where its private key goes (custody `agent`), PKCS#8 PEM.
+    /// Where its private key goes: PKCS#8 PEM of a key made here (custody `agent`), or the PKCS#11
+    /// URI of a key that the vault keeps (custody `vault`), in the PEM of OpenSSL's provider.
     #[serde(default)]
     pub key: Option<PathBuf>,
     /// The files' owner; as the agent unless set.
@@ -93,6 +96,26 @@ pub enum Http01 {
     Webroot(PathBuf),
     /// The agent answers by itself on this address, where no web server uses port 80.
     Listen(SocketAddr),
+}
+
+/// `[signer]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signer {
+    /// The socket that `libvault_pkcs11.so` connects to. Default `/run/vault-agent/signer.sock`,
+    /// where the module looks for it.
+    #[serde(default = "Signer::default_socket")]
+    pub socket: PathBuf,
+    /// Users whose processes may have handshakes signed, beside root and the agent's own: those
+    /// that web servers' workers run as.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}
+
+impl Signer {
+    fn default_socket() -> PathBuf {
+        vault_proto::local::SIGNER_SOCKET.into()
+    }
 }
 
 impl Install {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, fs, ops::Range, path::Path};
 use serde::de::DeserializeOwned;
 use toml::{Spanned, de::DeTable, de::DeValue};
 
-use super::{Config, Http01, Install};
+use super::{Config, Http01, Install, Signer};
 use crate::error::{Error, Result};
 
 /// One thing wrong with a configuration file.
@@ -27,8 +27,13 @@ impl fmt::Display for Fault {
 }
 
 /// Fields and tables of the file, and whether they must be there.
-const KNOWN: &[(&str, bool)] =
-    &[("state_dir", true), ("vault", true), ("install", false), ("http01", false)];
+const KNOWN: &[(&str, bool)] = &[
+    ("state_dir", true),
+    ("vault", true),
+    ("install", false),
+    ("http01", false),
+    ("signer", false),
+];
 
 /// Reads and checks a configuration file.
 ///
@@ -58,6 +63,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     let state_dir: Option<std::path::PathBuf> = reader.field("state_dir");
     let vault: Option<super::Vault> = reader.field("vault");
     let http01: Option<Http01> = reader.field("http01");
+    let signer: Option<Signer> = reader.field("signer");
     let installs = reader.installs();
     let lines = reader.lines_of("vault");
     if vault.as_ref().is_some_and(|vault| vault.addresses.is_empty()) {
@@ -71,6 +77,10 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
         let lines = reader.lines_of("http01");
         reader.absolute(lines.get("webroot"), "[http01] webroot", path);
     }
+    if let Some(signer) = &signer {
+        let lines = reader.lines_of("signer");
+        reader.absolute(lines.get("socket"), "[signer] socket", &signer.socket);
+    }
     for (at, placed) in installs.iter().enumerate() {
         reader.check_install(placed);
         for other in installs.iter().take(at) {
@@ -80,7 +90,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     match (state_dir, vault) {
         (Some(state_dir), Some(vault)) if reader.faults.is_empty() => {
             let install = installs.into_iter().map(|placed| placed.install).collect();
-            Ok(Config { state_dir, vault, install, http01 })
+            Ok(Config { state_dir, vault, install, http01, signer })
         }
         _ => Err(reader.sorted()),
     }

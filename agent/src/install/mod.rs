@@ -4,9 +4,12 @@
 //! Level-triggered: what is wanted is compared with what is held whenever either may have changed,
 //! so that a missed message, a restart or a repaired configuration all lead to the same place.
 
+mod owner;
 pub mod target;
 pub mod transaction;
 mod verify;
+
+pub use owner::user;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,12 +19,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vault_proto::v1::{self, Custody, resource_report::Resource};
 
-use transaction::{Files, Held, Interrupted};
+use transaction::{Files, Held, Interrupted, Keeper};
 use verify::Chain;
 
 use crate::config::{Config, Install};
 use crate::desired::{Exchange, Report};
 use crate::error::{Error, Result};
+use crate::signer::uri;
 use crate::{blocking, command, prove};
 
 /// Installs what is wanted.
@@ -135,12 +139,17 @@ impl Installer {
                 .hint("add one and restart the agent")
         })?;
         let chain = Chain::parse(&wanted.chain_pem)?;
-        let agent_keeps_it = wanted.custody() == Custody::Agent;
+        let keeper = match wanted.custody() {
+            Custody::Agent => Keeper::Agent,
+            _ => {
+                Keeper::Vault(wanted.tls_keys.first().map(|key| uri::of(&wanted.name, &key.key_id)))
+            }
+        };
         let (state_dir, own, own_chain) =
             (self.config.state_dir.clone(), install.clone(), chain.clone());
         let (files, key, present) = blocking(move || {
             let files = Files::open(&state_dir, &own)?;
-            let key = files.key_for(&own_chain, agent_keeps_it)?;
+            let key = files.key_for(&own_chain, &keeper)?;
             let held = files.held()?.filter(|held| held.fingerprint == own_chain.fingerprint());
             let present = match held {
                 Some(held) if files.intact(&own_chain, key.as_ref())? => Some(held),
@@ -209,7 +218,7 @@ impl Installer {
             && prove::leaf_of(check.address, &check.server_name)
                 .await
                 .is_ok_and(|seen| seen == chain.leaf_der)
-            && let Ok(key) = files.key_for(chain, with_key)
+            && let Ok(key) = files.key_in_place(chain, with_key)
         {
             let held = held(version, chain, Some(proof(install, chain)));
             return blocking(move || files.commit(&held, key.as_ref())).await;

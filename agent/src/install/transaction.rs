@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
+    owner::{group, user},
     target::{Access, Content, Target},
     verify::Chain,
 };
@@ -15,6 +16,7 @@ use crate::config::Install;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::keys::{self, LocalKey};
+use crate::signer::uri;
 
 /// What is held of a certificate: the last version that was proven here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +60,15 @@ pub struct Interrupted {
     pub chain: Option<Chain>,
     /// Whether a key was exchanged, too.
     pub with_key: bool,
+}
+
+/// Who keeps a certificate's private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// This server.
+    Agent,
+    /// The vault; the key's URI where it may be used here.
+    Vault(Option<String>),
 }
 
 /// One certificate's files and records.
@@ -111,18 +122,24 @@ impl Files {
         held(&self.state_dir, &self.certificate)
     }
 
-    /// The key that belongs to a chain: the one that waits for it, or the one in use. `None` where
-    /// the vault keeps the key.
+    /// What goes into the key's file with a chain: the agent's own key, be it the one that waits
+    /// for the chain or the one in use, or where the vault keeps the key, its URI. `None` where no
+    /// key's file is configured for the latter.
     ///
     /// # Errors
     /// `Verification` where the agent keeps the key and has none that fits.
-    pub fn key_for(&self, chain: &Chain, agent_keeps_it: bool) -> Result<Option<LocalKey>> {
-        if !agent_keeps_it {
-            return Ok(None);
-        }
+    pub fn key_for(&self, chain: &Chain, keeper: &Keeper) -> Result<Option<LocalKey>> {
         let subject = || format!("certificate {}", self.certificate);
-        if self.key.is_none() {
-            return Err(Error::invalid("install", subject(), "agent.toml names no key file"));
+        match (keeper, &self.key) {
+            (Keeper::Vault(Some(uri)), Some(_)) => {
+                let pem = Zeroizing::new(uri::pem(uri)?);
+                return Ok(Some(LocalKey { pem, spki_der: chain.spki_der.clone() }));
+            }
+            (Keeper::Vault(_), _) => return Ok(None),
+            (Keeper::Agent, None) => {
+                return Err(Error::invalid("install", subject(), "agent.toml names no key file"));
+            }
+            (Keeper::Agent, Some(_)) => {}
         }
         let waiting = keys::pending(&self.state_dir, &self.certificate)?;
         let kept = self.kept_key()?;
@@ -134,8 +151,27 @@ impl Files {
         Ok(Some(fitting.ok_or_else(none)?))
     }
 
+    /// The key that an exchange has put in place, which a crash has left open.
+    ///
+    /// # Errors
+    /// As [`Files::key_for`].
+    pub fn key_in_place(&self, chain: &Chain, with_key: bool) -> Result<Option<LocalKey>> {
+        let Some(target) = self.key.as_ref().filter(|_| with_key) else { return Ok(None) };
+        match target.read()? {
+            Some(content) if uri::is_uri(&content.bytes) => {
+                let pem = String::from_utf8_lossy(&content.bytes).into_owned();
+                let pem = Zeroizing::new(pem);
+                Ok(Some(LocalKey { pem, spki_der: chain.spki_der.clone() }))
+            }
+            _ => self.key_for(chain, &Keeper::Agent),
+        }
+    }
+
     fn kept_key(&self) -> Result<Option<LocalKey>> {
         let Some(bytes) = durable::read(&self.held_key())? else { return Ok(None) };
+        if uri::is_uri(&bytes) {
+            return Ok(None);
+        }
         let pem = String::from_utf8(bytes).map_err(|e| {
             Error::local("read", self.held_key().display().to_string(), e.utf8_error())
         })?;
@@ -255,22 +291,4 @@ impl Files {
 /// Where the state directory is damaged.
 pub fn held(state_dir: &Path, certificate: &str) -> Result<Option<Held>> {
     durable::read_json(&keys::directory(state_dir, certificate).join("held.json"))
-}
-
-fn user(name: &str) -> Result<u32> {
-    let bad = |why: String| Error::invalid("find", format!("user {name}"), why);
-    match nix::unistd::User::from_name(name) {
-        Ok(Some(user)) => Ok(user.uid.as_raw()),
-        Ok(None) => Err(bad("there is no such user".to_owned()).hint("check owner in agent.toml")),
-        Err(error) => Err(bad(error.to_string())),
-    }
-}
-
-fn group(name: &str) -> Result<u32> {
-    let bad = |why: String| Error::invalid("find", format!("group {name}"), why);
-    match nix::unistd::Group::from_name(name) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err(bad("there is no such group".to_owned()).hint("check group in agent.toml")),
-        Err(error) => Err(bad(error.to_string())),
-    }
 }

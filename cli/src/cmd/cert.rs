@@ -9,7 +9,7 @@ use serde::Serialize;
 use vault_proto::v1;
 
 use super::Context;
-use crate::args::{AlgorithmName, ChallengeName, CustodyName};
+use crate::args::{AlgorithmName, ChallengeName, CustodyName, TlsUseName};
 use crate::client::call;
 use crate::error::Result;
 use crate::output::{self, Row};
@@ -117,6 +117,13 @@ pub struct Issue {
     /// Ask for must-staple (RFC 7633).
     #[arg(long)]
     must_staple: bool,
+    /// What its HSM key signs in handshakes: `tls13` and `message` see what they sign, `digest` is for
+    /// the OpenSSL engine, which hands over nothing else.
+    #[arg(long, value_enum, default_value_t = TlsUseName::Message)]
+    tls_use: TlsUseName,
+    /// Make a new HSM key for each renewal.
+    #[arg(long)]
+    rotate_key: bool,
     /// An agent that gets it; may be repeated.
     #[arg(long = "deploy-to", value_name = "AGENT", num_args = 1..)]
     deploy_to: Vec<String>,
@@ -148,6 +155,8 @@ struct Shown {
     algorithm: &'static str,
     profile: String,
     must_staple: bool,
+    tls_use: String,
+    rotate_key: bool,
     key_id: String,
     version: u64,
     serial: String,
@@ -215,6 +224,8 @@ impl From<v1::Certificate> for Shown {
             challenge: c.challenge,
             profile: c.profile,
             must_staple: c.must_staple,
+            tls_use: c.tls_use,
+            rotate_key: c.rotate_key,
             key_id: c.key_id,
             version: c.version,
             serial: c.serial,
@@ -276,6 +287,8 @@ fn issue_request(args: Issue) -> v1::IssueCertificateRequest {
         profile: args.acme_profile.unwrap_or_default(),
         deploy_to: args.deploy_to,
         must_staple: args.must_staple,
+        tls_use: args.tls_use.as_str().to_owned(),
+        rotate_key: args.rotate_key,
     }
 }
 

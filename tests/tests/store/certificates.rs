@@ -8,7 +8,7 @@ use vault::{
     keystore::Algorithm,
     store::{
         CertificateRecord, CertificateStatus, Certificates as _, ChallengeKind, Custody,
-        DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _,
+        DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _, TlsUse,
     },
 };
 
@@ -49,6 +49,8 @@ async fn a_certificate_reads_back_as_it_was_written_and_as_it_was_replaced(world
         algorithm: Algorithm::Rsa4096,
         profile: None,
         must_staple: false,
+        tls_use: TlsUse::Message,
+        rotate_key: false,
         status: CertificateStatus::Issued,
         current_version: u64::try_from(i64::MAX).unwrap(),
         key_id: Some(key.id),

@@ -9,7 +9,7 @@ use vault::{
         AccountRecord, AccountStatus, Accounts as _, AgentRecord, AgentStatus, Agents as _,
         CertificateRecord, CertificateStatus, Certificates as _, ChallengeKind, ChallengeRecord,
         Custody, Identifier, KeyPurpose, KeyRecord, KeyState, Keys as _, OrderRecord, OrderState,
-        VersionRecord, sql::SqlStore,
+        TlsUse, VersionRecord, sql::SqlStore,
     },
 };
 use vault_proto::ids::{AgentName, CertificateName, KeyId, OrderId};
@@ -84,6 +84,8 @@ pub fn certificate(certificate: &str) -> CertificateRecord {
         algorithm: Algorithm::EcP384,
         profile: Some("shortlived".to_owned()),
         must_staple: true,
+        tls_use: TlsUse::Tls13,
+        rotate_key: true,
         status: CertificateStatus::Pending,
         current_version: 0,
         key_id: None,

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::keystore::Algorithm;
 use crate::policy::Action;
 use crate::renewal::{Declaration, Issuer};
-use crate::store::CertificateRecord;
+use crate::store::{CertificateRecord, TlsUse};
 
 /// Certificates.
 pub(super) struct Certificates(pub(super) Arc<Context>);
@@ -49,6 +49,11 @@ fn declaration(request: v1::IssueCertificateRequest) -> Result<Declaration> {
         deploy_to: agents(&request.deploy_to)?,
         profile: Some(request.profile).filter(|profile| !profile.is_empty()),
         must_staple: request.must_staple,
+        tls_use: match request.tls_use.as_str() {
+            "" => TlsUse::Message,
+            named => named.parse()?,
+        },
+        rotate_key: request.rotate_key,
     })
 }
 
@@ -84,6 +89,8 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         key_id: key_id.map(|id| id.to_string()).unwrap_or_default(),
         profile: record.profile.unwrap_or_default(),
         must_staple: record.must_staple,
+        tls_use: record.tls_use.to_string(),
+        rotate_key: record.rotate_key,
     })
 }
 

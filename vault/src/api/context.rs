@@ -17,6 +17,7 @@ use crate::audit::{AuditLog, Entry, Outcome};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::identities::Identities;
+use crate::keyless::Keyless;
 use crate::policy::{Action, Authorizer, Principal};
 use crate::push::Hub;
 use crate::renewal::Issuer;
@@ -35,6 +36,8 @@ pub struct Rooms {
     pub hub: Arc<Hub>,
     /// Orders.
     pub issuer: Issuer,
+    /// Agents' web servers' signatures.
+    pub keyless: Keyless,
     /// Wakes the runner: something is due.
     pub wake: Arc<Notify>,
     /// ACME accounts.
@@ -128,5 +131,6 @@ fn entry(who: &Principal, action: Action, resource: &str, detail: Value) -> Entr
         action: action.as_str().to_owned(),
         resource: resource.to_owned(),
         detail,
+        grouped: false,
     }
 }

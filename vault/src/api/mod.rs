@@ -14,6 +14,7 @@ mod server;
 mod sessions;
 mod status;
 mod system;
+mod tls_signing;
 
 pub use context::{Context, Initializer, Rooms};
 pub use principal::PeerInfo;

@@ -13,7 +13,7 @@ use vault_proto::{
     v1::{self, agent_message::Message, agent_session_service_server::AgentSessionService},
 };
 
-use super::{Context, agents::token_hash};
+use super::{Context, agents::token_hash, tls_signing::TlsStream};
 use crate::error::{Error, Result};
 use crate::identities::Issued;
 use crate::policy::{Action, Principal};
@@ -128,7 +128,7 @@ async fn hold(
     let name = session.agent();
     let (mut sent, mut sequence) = (None, 0);
     loop {
-        let state = DesiredState::of(context.store.as_ref(), name).await?;
+        let state = DesiredState::of(context.store.as_ref(), name, context.clock.as_ref()).await?;
         if let Some(message) = state.message(sent.as_ref(), sequence + 1) {
             sequence += 1;
             // An agent that does not read is cut off; it reconnects and gets the whole state.
@@ -243,5 +243,19 @@ impl AgentSessionService for Sessions {
         self.context.audited(&who, Action::AgentSession, &resource, detail, accept).await?;
         rooms.wake.notify_one();
         Ok(Response::new(v1::SubmitCsrResponse {}))
+    }
+
+    type SignTlsStream = ReceiverStream<Result<v1::TlsSignAnswers, Status>>;
+
+    async fn sign_tls(
+        &self,
+        request: Request<Streaming<v1::TlsSignRequests>>,
+    ) -> Result<Response<Self::SignTlsStream>, Status> {
+        let (who, agent) = self.agent(&request).await?;
+        let (answers, receiver) = mpsc::channel(16);
+        let (rooms, calls) = (self.context.rooms()?.clone(), self.context.calls.clone());
+        let stream = TlsStream { calls, rooms, who, agent };
+        tokio::spawn(stream.serve(request.into_inner(), answers));
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

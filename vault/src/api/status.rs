@@ -10,7 +10,13 @@ impl From<Error> for Status {
         if error.kind == ErrorKind::Internal {
             tracing::error!(%error, "a fault of the vault");
         }
-        ErrorDetail {
+        ErrorDetail::from(error).into_status()
+    }
+}
+
+impl From<Error> for ErrorDetail {
+    fn from(error: Error) -> Self {
+        Self {
             kind: error.kind.into(),
             what: error.what,
             subject: error.subject,
@@ -18,6 +24,5 @@ impl From<Error> for Status {
             hint: error.hint,
             retry_after_seconds: error.retry_after.map_or(0, |after| after.as_secs().max(1)),
         }
-        .into_status()
     }
 }

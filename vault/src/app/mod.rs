@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::api::Context;
 use crate::audit::{AuditLog, Entry, Outcome, Record, Recovery};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{AuditSync, Config};
 use crate::error::{Error, Result};
 use crate::policy::{Authorizer, Principal, RoleAuthorizer};
 use crate::settings;
@@ -40,8 +40,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn Store> =
         Arc::new(SqlStore::open(&config.store.url, config.store.connections).await?);
-    let options =
-        crate::audit::Options { queue: config.audit.queue, deadline: config.audit.deadline };
+    let options = crate::audit::Options {
+        queue: config.audit.queue,
+        deadline: config.audit.deadline,
+        sync: match config.audit.sync {
+            AuditSync::Each => crate::audit::Sync::Each,
+            AuditSync::Interval => crate::audit::Sync::Interval(config.audit.sync_interval),
+        },
+    };
     let (path, audit_clock) = (config.audit.path.clone(), clock.clone());
     let (audit, recovery) = blocking(move || AuditLog::open(&path, options, audit_clock)).await?;
     audit.event(started(&recovery)).await?;
@@ -86,6 +92,7 @@ fn started(recovery: &Recovery) -> Entry {
         action: "system.start".to_owned(),
         resource: "vault".to_owned(),
         detail: recovery.detail(),
+        grouped: false,
     }
 }
 

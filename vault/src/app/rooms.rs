@@ -13,6 +13,7 @@ use crate::audit::Record;
 use crate::config::Hsm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identities::Identities;
+use crate::keyless::Keyless;
 use crate::keystore::{
     KeyStore, TokenInfo,
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
@@ -120,6 +121,8 @@ pub(super) fn assemble(
     let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
+    let rate = config.policy.tls_signatures_per_second;
+    let keyless = Keyless::new(store.clone(), signing.clone(), clock.clone(), rate);
     let identities = Identities::new(
         signing.clone(),
         store,
@@ -135,6 +138,7 @@ pub(super) fn assemble(
         identities,
         hub,
         issuer,
+        keyless,
         wake: runner.waker(),
         accounts,
         findings,

@@ -42,6 +42,10 @@ pub struct Entry {
     pub resource: String,
     /// More; an object. Never holds a secret.
     pub detail: serde_json::Value,
+    /// Written before anything else happens as any record is, but its sync to the disk may be
+    /// shared with what follows soon ([`Sync::Interval`](super::Sync)): for signatures in TLS
+    /// handshakes, of which there are thousands a second.
+    pub grouped: bool,
 }
 
 /// One record as it stands in the log.

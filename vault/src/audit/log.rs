@@ -9,14 +9,15 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_channel::{Sender, bounded};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, oneshot};
 use vault_proto::ids::OperationId;
 
 use super::event::{Entry, Outcome, Phase, Record};
 use super::verify::{self, VerifyReport};
-use super::writer::{Draft, Request, Writer};
+use super::writer::{Draft, Request, Sync, Writer};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -33,8 +34,10 @@ const KEPT: usize = 256;
 pub struct Options {
     /// Records that may wait to be written; past that callers are refused.
     pub queue: usize,
-    /// How long a record may take to reach the disk.
+    /// How long a record may take to be written.
     pub deadline: Duration,
+    /// When records reach the disk.
+    pub sync: Sync,
 }
 
 /// What opening found.
@@ -68,7 +71,7 @@ pub struct Operation {
 /// The audit log. Cheap to clone; the file is closed with the last clone.
 #[derive(Clone)]
 pub struct AuditLog {
-    queue: mpsc::Sender<Request>,
+    queue: Sender<Request>,
     pub(super) path: PathBuf,
     status: Arc<Mutex<LogStatus>>,
     pub(super) followers: broadcast::Sender<Record>,
@@ -122,7 +125,7 @@ impl AuditLog {
         };
         let status = Arc::new(Mutex::new(status));
         let (followers, _) = broadcast::channel(FOLLOWERS);
-        let (queue, requests) = mpsc::channel(options.queue.max(1));
+        let (queue, requests) = bounded(options.queue.max(1));
         let writer = Writer {
             file,
             name: name.clone(),
@@ -133,6 +136,9 @@ impl AuditLog {
             status: status.clone(),
             followers: followers.clone(),
             torn: false,
+            sync: options.sync,
+            distrusted: false,
+            unsynced: None,
         };
         writer.start(requests).map_err(unavailable)?;
         let path = path.to_owned();
@@ -188,6 +194,7 @@ impl AuditLog {
                 action: intent.action.clone(),
                 resource: intent.resource.clone(),
                 detail,
+                grouped: false,
             },
             outcome: Some(outcome),
             operation: intent.operation.clone(),
@@ -213,6 +220,7 @@ impl AuditLog {
             action: "audit.resume".to_owned(),
             resource: "audit".to_owned(),
             detail: json!({ "found": "the log could not be written before this record" }),
+            grouped: false,
         })
         .await
     }
@@ -273,6 +281,7 @@ fn cut(entry: Entry, said: usize) -> Entry {
         action: kept(entry.action),
         resource: kept(entry.resource),
         detail: json!({ "cut": said, "kept": kept(entry.detail.to_string()) }),
+        grouped: entry.grouped,
     }
 }
 

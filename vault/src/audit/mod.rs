@@ -15,3 +15,4 @@ pub use event::{Entry, Outcome, Phase, Record};
 pub use log::{AuditLog, LogStatus, Operation, Options, Recovery};
 pub use query::Filter;
 pub use verify::VerifyReport;
+pub use writer::Sync;

@@ -5,9 +5,11 @@ use std::{
     io::{Seek as _, SeekFrom, Write as _},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::{broadcast, oneshot};
 use vault_proto::audit::hash;
 
 use super::event::{Entry, Outcome, Phase, Record};
@@ -17,6 +19,17 @@ use crate::error::{Error, Result};
 
 /// Records written with one sync at most.
 const BATCH: usize = 512;
+
+/// When records reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Each batch at once, before any of its operations goes on: nothing that was recorded is lost
+    /// by a power failure.
+    Each,
+    /// Grouped records ([`Entry::grouped`]) within this time. A crash of the vault loses none of
+    /// them, since they are written; a power failure loses those of this time at most.
+    Interval(Duration),
+}
 
 /// A record to be, without its place in the chain.
 pub(super) struct Draft {
@@ -44,28 +57,72 @@ pub(super) struct Writer {
     pub(super) followers: broadcast::Sender<Record>,
     /// Set after a failed write: what is behind `length` must go before anything is added.
     pub(super) torn: bool,
+    /// When records reach the disk.
+    pub(super) sync: Sync,
+    /// A sync has failed: the next batch is synced whatever it holds.
+    pub(super) distrusted: bool,
+    /// Since when there is something written that is not synced.
+    pub(super) unsynced: Option<Instant>,
 }
 
 impl Writer {
     /// Starts the thread; it ends when the last sender is gone.
-    pub(super) fn start(mut self, mut queue: mpsc::Receiver<Request>) -> std::io::Result<()> {
+    pub(super) fn start(mut self, queue: Receiver<Request>) -> std::io::Result<()> {
         let work = move || {
             let mut batch = Vec::with_capacity(BATCH);
-            while let Some(first) = queue.blocking_recv() {
-                batch.push(first);
+            loop {
+                let received = match self.sync_at() {
+                    None => queue.recv().map_err(RecvTimeoutError::from),
+                    Some(at) => queue.recv_deadline(at),
+                };
+                match received {
+                    Ok(first) => batch.push(first),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.sync_late();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return self.sync_late(),
+                }
                 while batch.len() < BATCH
                     && let Ok(next) = queue.try_recv()
                 {
                     batch.push(next);
                 }
                 self.take(&mut batch);
+                // Where there is always more to write, no wait runs out.
+                if self.sync_at().is_some_and(|at| Instant::now() >= at) {
+                    self.sync_late();
+                }
             }
         };
         thread::Builder::new().name("audit".to_owned()).spawn(work).map(drop)
     }
 
+    /// When what is written has to be synced.
+    fn sync_at(&self) -> Option<Instant> {
+        match self.sync {
+            Sync::Each => None,
+            Sync::Interval(interval) => self.unsynced.map(|since| since + interval),
+        }
+    }
+
+    /// Syncs what was written without. Where that fails, nothing goes on until a sync succeeds.
+    fn sync_late(&mut self) {
+        if self.unsynced.take().is_none() {
+            return;
+        }
+        if let Err(error) = self.file.sync_data() {
+            tracing::error!(%error, "the audit log cannot be synced: nothing is signed");
+            self.status.lock().unwrap_or_else(PoisonError::into_inner).writable = false;
+            self.distrusted = true;
+        }
+    }
+
     fn take(&mut self, batch: &mut Vec<Request>) {
-        let result = self.write(batch.iter().map(|request| &request.draft));
+        let now = self.sync == Sync::Each
+            || self.distrusted
+            || batch.iter().any(|request| !request.draft.entry.grouped);
+        let result = self.write(batch.iter().map(|request| &request.draft), now);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.writable = result.is_ok();
         status.records = self.sequence;
@@ -90,8 +147,12 @@ impl Writer {
         }
     }
 
-    /// Appends records and syncs; on any failure nothing of it counts.
-    fn write<'a>(&mut self, drafts: impl Iterator<Item = &'a Draft>) -> Result<Vec<Record>> {
+    /// Appends records and syncs them where that cannot wait; on any failure nothing of it counts.
+    fn write<'a>(
+        &mut self,
+        drafts: impl Iterator<Item = &'a Draft>,
+        sync: bool,
+    ) -> Result<Vec<Record>> {
         let (mut sequence, mut head) = (self.sequence, self.head.clone());
         let (mut bytes, mut records) = (Vec::new(), Vec::new());
         for draft in drafts {
@@ -115,7 +176,7 @@ impl Writer {
             bytes.push(b'\n');
             records.push(record);
         }
-        self.append(&bytes).map_err(|e| {
+        self.append(&bytes, sync).map_err(|e| {
             Error::unavailable("write", format!("audit log {}", self.name), e)
                 .hint("free space or repair the disk; nothing is signed until it can be written")
         })?;
@@ -125,7 +186,7 @@ impl Writer {
         Ok(records)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    fn append(&mut self, bytes: &[u8], sync: bool) -> std::io::Result<()> {
         if self.torn {
             self.file.set_len(self.length)?;
             self.file.seek(SeekFrom::Start(self.length))?;
@@ -134,7 +195,14 @@ impl Writer {
         }
         self.torn = true;
         self.file.write_all(bytes)?;
-        self.file.sync_data()?;
+        match sync {
+            true => {
+                self.file.sync_data()?;
+                self.unsynced = None;
+                self.distrusted = false;
+            }
+            false => drop(self.unsynced.get_or_insert_with(Instant::now)),
+        }
         self.torn = false;
         Ok(())
     }

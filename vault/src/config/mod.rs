@@ -4,7 +4,7 @@
 mod parse;
 mod secret;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
@@ -130,9 +130,31 @@ pub struct Audit {
     /// How long a record may take to reach the disk. Default 5 s.
     #[serde(default = "Audit::default_deadline", with = "humantime_serde")]
     pub deadline: Duration,
+    /// When records of TLS signatures reach the disk. Default `each`.
+    #[serde(default)]
+    pub sync: AuditSync,
+    /// How long that may take with `interval`. Default 100 ms.
+    #[serde(default = "Audit::default_interval", with = "humantime_serde")]
+    pub sync_interval: Duration,
+}
+
+/// When records of TLS signatures reach the disk; all others do so before anything else happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditSync {
+    /// Before each signature: a power failure loses no record, and each handshake waits for the
+    /// disk.
+    #[default]
+    Each,
+    /// Within `sync_interval`: a power failure loses the records of that time at most, a crash of
+    /// the vault none.
+    Interval,
 }
 
 impl Audit {
+    fn default_interval() -> Duration {
+        Duration::from_millis(100)
+    }
     fn default_queue() -> usize {
         4096
     }
@@ -171,4 +193,14 @@ impl Default for Acme {
 pub struct Policy {
     /// The trust domain of every SPIFFE id that this vault issues; fixed at `init`.
     pub trust_domain: String,
+    /// Signatures a second that one agent gets with one key. Default 5000: more than a web server
+    /// on one machine makes, and a bound on what one that was taken over can make others wait.
+    #[serde(default = "Policy::default_rate")]
+    pub tls_signatures_per_second: NonZeroU32,
+}
+
+impl Policy {
+    fn default_rate() -> NonZeroU32 {
+        NonZeroU32::MIN.saturating_add(4999)
+    }
 }

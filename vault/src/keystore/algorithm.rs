@@ -31,7 +31,8 @@ named_enum!(
 );
 
 named_enum!(
-    /// A signature mechanism: padding and hash together, over the whole message.
+    /// A signature mechanism: padding and hash together, over the whole message or, where the name
+    /// ends so, over its digest.
     Mechanism, "mechanism" {
         /// ECDSA with SHA-256.
         EcdsaSha256 = "ecdsa-sha256",
@@ -51,8 +52,27 @@ named_enum!(
         RsaPssSha512 = "rsa-pss-sha512",
         /// Ed25519, pure (RFC 8032).
         Ed25519 = "ed25519",
+        /// ECDSA of a digest (CKM_ECDSA).
+        EcdsaDigest = "ecdsa-digest",
+        /// RSASSA-PKCS1-v1_5 of a DigestInfo (CKM_RSA_PKCS).
+        RsaPkcs1Digest = "rsa-pkcs1-digest",
+        /// RSASSA-PSS of a SHA-256 digest (CKM_RSA_PKCS_PSS), MGF1-SHA-256, 32-byte salt.
+        RsaPssSha256Digest = "rsa-pss-sha256-digest",
+        /// RSASSA-PSS of a SHA-384 digest (CKM_RSA_PKCS_PSS), MGF1-SHA-384, 48-byte salt.
+        RsaPssSha384Digest = "rsa-pss-sha384-digest",
+        /// RSASSA-PSS of a SHA-512 digest (CKM_RSA_PKCS_PSS), MGF1-SHA-512, 64-byte salt.
+        RsaPssSha512Digest = "rsa-pss-sha512-digest",
     }
 );
+
+/// What a mechanism is given to sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The whole message: whoever signs can see what it is.
+    Message,
+    /// A digest, which could be of anything: for TLS servers that hand over nothing else.
+    Digest,
+}
 
 impl Algorithm {
     /// The RSA modulus in bits; `None` for other algorithms.
@@ -80,11 +100,23 @@ impl Mechanism {
     /// Whether a key of this algorithm can sign so. ECDSA takes either hash with either curve.
     pub fn fits(self, algorithm: Algorithm) -> bool {
         match self {
-            Self::EcdsaSha256 | Self::EcdsaSha384 => {
+            Self::EcdsaSha256 | Self::EcdsaSha384 | Self::EcdsaDigest => {
                 matches!(algorithm, Algorithm::EcP256 | Algorithm::EcP384)
             }
             Self::Ed25519 => algorithm == Algorithm::Ed25519,
             _ => algorithm.rsa_bits().is_some(),
+        }
+    }
+
+    /// What it is given to sign.
+    pub fn form(self) -> Form {
+        match self {
+            Self::EcdsaDigest
+            | Self::RsaPkcs1Digest
+            | Self::RsaPssSha256Digest
+            | Self::RsaPssSha384Digest
+            | Self::RsaPssSha512Digest => Form::Digest,
+            _ => Form::Message,
         }
     }
 }

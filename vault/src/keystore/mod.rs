@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use vault_proto::ids::KeyId;
 
-pub use algorithm::{Algorithm, Escrow, Mechanism};
+pub use algorithm::{Algorithm, Escrow, Form, Mechanism};
 pub use signature::Signature;
 
 use crate::error::Result;
@@ -103,7 +103,7 @@ pub trait KeyStore: Send + Sync {
     /// The public key of `id`; `None` where the token has no such key pair.
     async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>>;
 
-    /// Signs the whole message; hashing, where the mechanism has it, is done here.
+    /// Signs what the mechanism's [`Form`] says; hashing, where the mechanism has it, is done here.
     async fn sign(&self, id: KeyId, mechanism: Mechanism, message: Bytes) -> Result<Signature>;
 
     /// Lists key pairs with an id of ours.

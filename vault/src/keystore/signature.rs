@@ -29,7 +29,7 @@ impl Signature {
         self.mechanism
     }
 
-    /// As JOSE wants it (RFC 7518 section 3.4): r‖s for ECDSA.
+    /// As JOSE (RFC 7518 section 3.4) and PKCS#11 want it: r‖s for ECDSA.
     pub fn jose(&self) -> &[u8] {
         &self.raw
     }
@@ -39,7 +39,10 @@ impl Signature {
     /// # Errors
     /// `Internal` where the token gave an ECDSA signature of odd length.
     pub fn x509(&self) -> Result<Vec<u8>> {
-        if !matches!(self.mechanism, Mechanism::EcdsaSha256 | Mechanism::EcdsaSha384) {
+        if !matches!(
+            self.mechanism,
+            Mechanism::EcdsaSha256 | Mechanism::EcdsaSha384 | Mechanism::EcdsaDigest
+        ) {
             return Ok(self.raw.clone());
         }
         let malformed = |why: &str| Error::internal("encode", "an ECDSA signature", why);

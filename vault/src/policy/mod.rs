@@ -68,6 +68,8 @@ named_enum!(
         SignCsr = "key.sign.csr",
         /// Sign an ACME JWS.
         SignJws = "key.sign.jws",
+        /// Sign in a TLS handshake.
+        SignTls = "key.sign.tls",
         /// Sign a certificate with the internal CA.
         SignCertificate = "key.sign.certificate",
         /// See accounts.

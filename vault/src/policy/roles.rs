@@ -18,7 +18,7 @@ impl Authorizer for RoleAuthorizer {
             Principal::Spiffe(id) => match id.identity() {
                 Identity::Operator(_) => operator_may(action),
                 Identity::Auditor(_) => auditor_may(action),
-                Identity::Agent(_) => action == Action::AgentSession,
+                Identity::Agent(_) => agent_may(action),
                 Identity::Vault => false,
             },
         };
@@ -50,8 +50,17 @@ fn local_may(action: Action) -> bool {
 fn operator_may(action: Action) -> bool {
     !matches!(
         action,
-        Action::SystemInit | Action::AgentEnroll | Action::AgentSession | Action::SignCertificate
+        Action::SystemInit
+            | Action::AgentEnroll
+            | Action::AgentSession
+            | Action::SignCertificate
+            | Action::SignTls
     )
+}
+
+/// For itself and with keys that are deployed to it, which the rooms see to.
+fn agent_may(action: Action) -> bool {
+    matches!(action, Action::AgentSession | Action::SignTls)
 }
 
 fn auditor_may(action: Action) -> bool {
@@ -98,11 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_has_its_own_session_and_nothing_else() {
+    fn an_agent_has_its_own_session_and_its_servers_handshakes_and_nothing_else() {
         let agent = spiffe("agent/web1");
         for action in Action::ALL.iter().copied() {
             let answer = RoleAuthorizer.authorize(&agent, action, "x");
-            assert_eq!(answer.is_ok(), action == Action::AgentSession, "{action}");
+            let own = matches!(action, Action::AgentSession | Action::SignTls);
+            assert_eq!(answer.is_ok(), own, "{action}");
         }
     }
 

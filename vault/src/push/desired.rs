@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use vault_proto::{ids::AgentName, v1};
 
+use crate::clock::Clock;
 use crate::error::Result;
+use crate::keyless::versions_in_use;
 use crate::keystore::Algorithm;
 use crate::store::{CertificateRecord, Custody, Identifier, OrderRecord, OrderState, Store};
+use crate::x509::chain::Chain;
 
 /// Everything one agent shall hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,13 +23,13 @@ impl DesiredState {
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn of(store: &dyn Store, agent: &AgentName) -> Result<Self> {
+    pub async fn of(store: &dyn Store, agent: &AgentName, clock: &dyn Clock) -> Result<Self> {
         let mut state = Self::default();
         for deployment in store.deployments_on(agent).await? {
             let Some(certificate) = store.certificate(&deployment.certificate).await? else {
                 continue;
             };
-            let wanted = wanted(store, &certificate).await?;
+            let wanted = wanted(store, &certificate, clock).await?;
             state.certificates.insert(wanted.name.clone(), wanted);
         }
         for challenge in store.challenges_on(agent).await? {
@@ -84,13 +87,21 @@ fn removed<T>(now: &BTreeMap<String, T>, before: &BTreeMap<String, T>) -> Vec<St
 async fn wanted(
     store: &dyn Store,
     certificate: &CertificateRecord,
+    clock: &dyn Clock,
 ) -> Result<v1::WantedCertificate> {
     let version = match certificate.current_version {
         0 => None,
         current => store.version(&certificate.name, current).await?,
     };
     let order = store.open_order(&certificate.name).await?;
+    let mut tls_keys = Vec::new();
+    for version in versions_in_use(store, certificate, clock).await? {
+        let Some(key) = version.key_id else { continue };
+        let leaf_der = Chain::parse(&version.chain_pem)?.leaf_der().to_vec();
+        tls_keys.push(v1::TlsKey { key_id: key.as_bytes().to_vec(), leaf_der });
+    }
     Ok(v1::WantedCertificate {
+        tls_keys,
         name: certificate.name.to_string(),
         custody: match certificate.custody {
             Custody::Vault => v1::Custody::Vault,

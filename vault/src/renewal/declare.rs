@@ -9,7 +9,7 @@ use crate::keystore::Algorithm;
 use crate::policy::Principal;
 use crate::store::{
     AccountStatus, AgentStatus, CertificateRecord, CertificateStatus, ChallengeKind, Custody,
-    Identifier, KeyPurpose, KeyState, OrderState,
+    Identifier, KeyPurpose, KeyState, OrderState, TlsUse,
 };
 use crate::x509::chain::Chain;
 
@@ -32,6 +32,10 @@ pub struct Declaration {
     pub profile: Option<String>,
     /// RFC 7633 status_request.
     pub must_staple: bool,
+    /// What its HSM key may sign in handshakes.
+    pub tls_use: TlsUse,
+    /// Each renewal is for a new HSM key.
+    pub rotate_key: bool,
     /// Where it goes.
     pub deploy_to: Vec<AgentName>,
 }
@@ -87,6 +91,8 @@ impl Issuer {
             algorithm: new.algorithm,
             profile: new.profile,
             must_staple: new.must_staple,
+            tls_use: new.tls_use,
+            rotate_key: new.rotate_key,
             status: CertificateStatus::Pending,
             current_version: 0,
             key_id: None,

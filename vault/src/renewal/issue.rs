@@ -111,13 +111,19 @@ impl Issuer {
         Ok(order)
     }
 
-    /// The certificate's HSM key: the one it has, else one that a crash left without its
-    /// certificate knowing, else a new one.
+    /// The certificate's HSM key: the one it has, a new version of it where each renewal wants
+    /// one, else one that a crash left without its certificate knowing, else its first.
     async fn certificate_key(&self, certificate: &CertificateRecord) -> Result<KeyRecord> {
         let name = certificate.name.as_str();
         let found = self.store.key_by_name(KeyPurpose::Certificate, name).await?;
         if let Some(key) = found.filter(|key| key.state == KeyState::Active) {
-            return Ok(key);
+            let version =
+                self.store.version(&certificate.name, certificate.current_version).await?;
+            let certified = version.is_some_and(|version| version.key_id == Some(key.id));
+            return match certificate.rotate_key && certified {
+                true => self.signing.rotate(&RENEWAL, KeyPurpose::Certificate, name).await,
+                false => Ok(key),
+            };
         }
         let new = NewKey {
             name: name.to_owned(),

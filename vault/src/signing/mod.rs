@@ -7,6 +7,7 @@
 mod bound;
 mod lifecycle;
 mod reconcile;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -23,9 +24,9 @@ use crate::audit::{AuditLog, Entry, Operation, Outcome};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fault::crash_point;
-use crate::keystore::{KekInfo, KeyStore, Mechanism, Signature, TokenInfo};
+use crate::keystore::{Form, KekInfo, KeyStore, Mechanism, Signature, TokenInfo};
 use crate::policy::{Action, Authorizer, Principal};
-use crate::store::{KeyPurpose, KeyRecord, KeyState, Store};
+use crate::store::{KeyPurpose, KeyRecord, KeyState, Store, TlsUse};
 
 /// Every private-key operation of the vault. Cheap to clone.
 #[derive(Clone)]
@@ -96,6 +97,29 @@ impl Signing {
     ) -> Result<Signature> {
         let key = self.key(id).await?;
         self.sign_with(principal, &key, action, mechanism, message, context).await
+    }
+
+    /// Signs what a TLS server signs in a handshake; `allowed` is what the key may be used for.
+    ///
+    /// # Errors
+    /// As [`Signing::sign`], and those of [`tls::check`].
+    pub async fn sign_tls(
+        &self,
+        principal: &Principal,
+        key: &KeyRecord,
+        allowed: TlsUse,
+        mechanism: Mechanism,
+        data: Bytes,
+    ) -> Result<Signature> {
+        let signed = match tls::check(allowed, mechanism, &data) {
+            Ok(signed) => signed,
+            Err(error) => {
+                let subject = format!("key/{}", key.id);
+                return self.refuse(principal, Action::SignTls, &subject, error).await;
+            }
+        };
+        let context = json!({ "signed": signed });
+        self.sign_with(principal, key, Action::SignTls, mechanism, data, context).await
     }
 
     async fn sign_with(
@@ -188,6 +212,7 @@ fn entry(who: &Principal, action: Action, subject: &str, detail: Value) -> Entry
         action: action.as_str().to_owned(),
         resource: subject.to_owned(),
         detail,
+        grouped: action == Action::SignTls,
     }
 }
 
@@ -197,7 +222,7 @@ fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()
     let allowed = match key.purpose {
         KeyPurpose::General => matches!(action, Action::SignMessage | Action::SignCsr),
         KeyPurpose::AcmeAccount => action == Action::SignJws,
-        KeyPurpose::Certificate => action == Action::SignCsr,
+        KeyPurpose::Certificate => matches!(action, Action::SignCsr | Action::SignTls),
         KeyPurpose::InternalCa => action == Action::SignCertificate,
     };
     if !allowed {
@@ -205,9 +230,19 @@ fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()
         return Err(Error::denied(action.as_str(), subject(), why)
             .hint("use a key that was generated with `vaultctl key generate`"));
     }
-    if key.state != KeyState::Active {
+    // Web server processes that began with a key go on with it until they end.
+    let in_use = match action {
+        Action::SignTls => matches!(key.state, KeyState::Active | KeyState::Retired),
+        _ => key.state == KeyState::Active,
+    };
+    if !in_use {
         return Err(Error::conflict(action.as_str(), subject(), format!("it is {}", key.state))
             .hint("`vaultctl key list` shows the keys in use"));
+    }
+    if mechanism.form() == Form::Digest && action != Action::SignTls {
+        let why = "a digest could be of anything";
+        return Err(Error::denied(action.as_str(), subject(), why)
+            .hint("hand over the whole message, with a mechanism that hashes it"));
     }
     if !mechanism.fits(key.algorithm) {
         let why = format!("{mechanism} does not fit an {} key", key.algorithm);

@@ -136,6 +136,19 @@ named_enum!(
 );
 
 named_enum!(
+    /// What a certificate's key signs in handshakes.
+    TlsUse, "TLS use" {
+        /// TLS 1.3 CertificateVerify, whole. The web server must hand over whole messages (the
+        /// OpenSSL provider does), and speaks TLS 1.3 only.
+        Tls13 = "tls13",
+        /// TLS 1.3 CertificateVerify and TLS 1.2 ServerKeyExchange, whole.
+        Message = "message",
+        /// Digests besides: for web servers that hand over nothing else (the OpenSSL engine does).
+        Digest = "digest",
+    }
+);
+
+named_enum!(
     /// What a certificate is.
     CertificateStatus, "certificate status" {
         /// Declared, never issued.
@@ -166,6 +179,10 @@ pub struct CertificateRecord {
     pub profile: Option<String>,
     /// RFC 7633 status_request.
     pub must_staple: bool,
+    /// What its HSM key (custody vault) signs in handshakes.
+    pub tls_use: TlsUse,
+    /// Each renewal is for a new HSM key (custody vault).
+    pub rotate_key: bool,
     /// What it is.
     pub status: CertificateStatus,
     /// The version in force; 0 before the first.

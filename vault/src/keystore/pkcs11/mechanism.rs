@@ -23,6 +23,16 @@ const ED25519_OID: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 /// CKA_EC_PARAMS of Ed25519 as PKCS#11 v3.0 tokens want it: PrintableString `edwards25519`.
 const ED25519_NAME: &[u8] = b"\x13\x0cedwards25519";
 
+/// RSASSA-PSS with the salt as long as the digest, as TLS 1.3 wants it (RFC 8446 section 4.2.3).
+fn pss(hash_alg: MechanismType) -> PkcsPssParams {
+    let (mgf, length) = match hash_alg {
+        MechanismType::SHA384 => (PkcsMgfType::MGF1_SHA384, 48),
+        MechanismType::SHA512 => (PkcsMgfType::MGF1_SHA512, 64),
+        _ => (PkcsMgfType::MGF1_SHA256, 32),
+    };
+    PkcsPssParams { hash_alg, mgf, s_len: length.into() }
+}
+
 /// How to ask for a key pair: the mechanism, and what to add to the public template. Several ways
 /// where tokens differ, to be tried in order.
 pub(super) fn generation(algorithm: Algorithm) -> (Ck<'static>, Vec<Vec<Attribute>>) {
@@ -46,46 +56,49 @@ pub(super) fn generation(algorithm: Algorithm) -> (Ck<'static>, Vec<Vec<Attribut
 /// broken session.
 pub(super) fn key_type(mechanism: Mechanism) -> KeyType {
     match mechanism {
-        Mechanism::EcdsaSha256 | Mechanism::EcdsaSha384 => KeyType::EC,
+        Mechanism::EcdsaSha256 | Mechanism::EcdsaSha384 | Mechanism::EcdsaDigest => KeyType::EC,
         Mechanism::Ed25519 => KeyType::EC_EDWARDS,
         Mechanism::RsaPkcs1Sha256
         | Mechanism::RsaPkcs1Sha384
         | Mechanism::RsaPkcs1Sha512
         | Mechanism::RsaPssSha256
         | Mechanism::RsaPssSha384
-        | Mechanism::RsaPssSha512 => KeyType::RSA,
+        | Mechanism::RsaPssSha512
+        | Mechanism::RsaPkcs1Digest
+        | Mechanism::RsaPssSha256Digest
+        | Mechanism::RsaPssSha384Digest
+        | Mechanism::RsaPssSha512Digest => KeyType::RSA,
     }
 }
 
-/// Signs the whole message. ECDSA is hashed here, since not every token has CKM_ECDSA_SHA256.
+/// Signs. ECDSA of messages is hashed here, since not every token has CKM_ECDSA_SHA256.
 pub(super) fn sign(
     session: &Session,
     key: ObjectHandle,
     mechanism: Mechanism,
     message: &[u8],
 ) -> Result<Vec<u8>, Failure> {
-    let hashed = |algorithm| digest::digest(algorithm, message);
-    let pss = |hash_alg, mgf, length: u64| PkcsPssParams { hash_alg, mgf, s_len: length.into() };
     let ck = match mechanism {
         Mechanism::EcdsaSha256 => {
-            return Ok(session.sign(&Ck::Ecdsa, key, hashed(&digest::SHA256).as_ref())?);
+            let digest = digest::digest(&digest::SHA256, message);
+            return Ok(session.sign(&Ck::Ecdsa, key, digest.as_ref())?);
         }
         Mechanism::EcdsaSha384 => {
-            return Ok(session.sign(&Ck::Ecdsa, key, hashed(&digest::SHA384).as_ref())?);
+            let digest = digest::digest(&digest::SHA384, message);
+            return Ok(session.sign(&Ck::Ecdsa, key, digest.as_ref())?);
         }
+        Mechanism::EcdsaDigest => Ck::Ecdsa,
         Mechanism::Ed25519 => Ck::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
         Mechanism::RsaPkcs1Sha256 => Ck::Sha256RsaPkcs,
         Mechanism::RsaPkcs1Sha384 => Ck::Sha384RsaPkcs,
         Mechanism::RsaPkcs1Sha512 => Ck::Sha512RsaPkcs,
-        Mechanism::RsaPssSha256 => {
-            Ck::Sha256RsaPkcsPss(pss(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, 32))
-        }
-        Mechanism::RsaPssSha384 => {
-            Ck::Sha384RsaPkcsPss(pss(MechanismType::SHA384, PkcsMgfType::MGF1_SHA384, 48))
-        }
-        Mechanism::RsaPssSha512 => {
-            Ck::Sha512RsaPkcsPss(pss(MechanismType::SHA512, PkcsMgfType::MGF1_SHA512, 64))
-        }
+        Mechanism::RsaPkcs1Digest => Ck::RsaPkcs,
+        Mechanism::RsaPssSha256 => Ck::Sha256RsaPkcsPss(pss(MechanismType::SHA256)),
+        Mechanism::RsaPssSha384 => Ck::Sha384RsaPkcsPss(pss(MechanismType::SHA384)),
+        Mechanism::RsaPssSha512 => Ck::Sha512RsaPkcsPss(pss(MechanismType::SHA512)),
+        Mechanism::RsaPssSha256Digest => Ck::RsaPkcsPss(pss(MechanismType::SHA256)),
+        Mechanism::RsaPssSha384Digest => Ck::RsaPkcsPss(pss(MechanismType::SHA384)),
+        Mechanism::RsaPssSha512Digest => Ck::RsaPkcsPss(pss(MechanismType::SHA512)),
     };
     Ok(session.sign(&ck, key, message)?)
 }

@@ -58,6 +58,8 @@ CREATE TABLE certificates (
     algorithm       {TEXT} NOT NULL,
     profile         {TEXT},
     must_staple     BIGINT NOT NULL,
+    tls_use         {TEXT} NOT NULL,
+    rotate_key      BIGINT NOT NULL,
     status          {TEXT} NOT NULL,
     current_version BIGINT NOT NULL,
     key_id          {TEXT} REFERENCES keys (id),

@@ -28,6 +28,8 @@ fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
         algorithm: row.parsed("algorithm")?,
         profile: row.opt_text("profile")?,
         must_staple: row.int::<i64>("must_staple")? != 0,
+        tls_use: row.parsed("tls_use")?,
+        rotate_key: row.int::<i64>("rotate_key")? != 0,
         status: row.parsed("status")?,
         current_version: row.int("current_version")?,
         key_id: row.opt_parsed("key_id")?,
@@ -68,6 +70,8 @@ fn bind(
         .bind(certificate.algorithm.as_str())
         .bind(opt_text(certificate.profile.as_deref()))
         .bind(i64::from(certificate.must_staple))
+        .bind(certificate.tls_use.as_str())
+        .bind(i64::from(certificate.rotate_key))
         .bind(certificate.status.as_str())
         .bind(int(certificate.current_version))
         .bind(certificate.key_id.map(|id| id.to_string()))
@@ -187,9 +191,9 @@ impl Certificates for SqlStore {
         let subject = format!("certificate {}", certificate.name);
         let failed = |e| fail("add", &subject, e);
         let query = "INSERT INTO certificates (name, account, identifiers, challenge, custody,
-             algorithm, profile, must_staple, status, current_version, key_id, renew_at,
-             failed_attempts, last_error, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+             algorithm, profile, must_staple, tls_use, rotate_key, status, current_version, key_id,
+             renew_at, failed_attempts, last_error, created_at) VALUES
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
         let mut tx = self.begin().await?;
         bind(query, certificate)?.execute(&mut *tx).await.map_err(failed)?;
         for agent in deploy_to {
@@ -207,9 +211,9 @@ impl Certificates for SqlStore {
 
     async fn update_certificate(&self, certificate: &CertificateRecord) -> Result<()> {
         let query = "UPDATE certificates SET account = $2, identifiers = $3, challenge = $4,
-             custody = $5, algorithm = $6, profile = $7, must_staple = $8, status = $9,
-             current_version = $10, key_id = $11, renew_at = $12, failed_attempts = $13,
-             last_error = $14, created_at = $15 WHERE name = $1";
+             custody = $5, algorithm = $6, profile = $7, must_staple = $8, tls_use = $9,
+             rotate_key = $10, status = $11, current_version = $12, key_id = $13, renew_at = $14,
+             failed_attempts = $15, last_error = $16, created_at = $17 WHERE name = $1";
         let subject = format!("certificate {}", certificate.name);
         let done = bind(query, certificate)?.execute(&self.pool).await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())

@@ -1,0 +1,175 @@
+//! What is known of the keys that the vault keeps for this agent, as the module shows it. Kept on
+//! disk, so that a web server that starts while the vault is away finds its key.
+
+use std::path::{Path, PathBuf};
+
+use der::{Decode as _, Encode as _, asn1::OctetStringRef};
+use prost::Message as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use vault_proto::local::v1::{Key, KeyType, Keys as List};
+use x509_cert::Certificate;
+
+use crate::blocking;
+use crate::desired::Desired;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::identity::Identity;
+
+/// The file's name in the state directory; a `keyvault.local.v1.Keys`.
+const FILE: &str = "signer-keys.pb";
+
+/// rsaEncryption (RFC 8017 appendix A.1).
+const RSA: der::asn1::ObjectIdentifier =
+    der::asn1::ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// id-ecPublicKey (RFC 5480 section 2.1.1).
+const EC: der::asn1::ObjectIdentifier =
+    der::asn1::ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// id-Ed25519 (RFC 8410 section 3).
+const ED25519: der::asn1::ObjectIdentifier = der::asn1::ObjectIdentifier::new_unwrap("1.3.101.112");
+/// CKA_EC_PARAMS of Ed25519 as PKCS#11 v3.0 has it: PrintableString `edwards25519`.
+const EDWARDS25519: &[u8] = b"\x13\x0cedwards25519";
+
+#[derive(der::Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: der::asn1::UintRef<'a>,
+    exponent: der::asn1::UintRef<'a>,
+}
+
+/// Keeps the list.
+pub struct Keys {
+    file: PathBuf,
+    list: watch::Sender<List>,
+}
+
+impl Keys {
+    /// Reads what was known.
+    ///
+    /// # Errors
+    /// Where the state directory is damaged.
+    pub fn load(state_dir: &Path, identity: &Identity) -> Result<Self> {
+        let file = state_dir.join(FILE);
+        let known = durable::read(&file)?.and_then(|bytes| List::decode(bytes.as_slice()).ok());
+        let list = known.unwrap_or_else(|| List { token_label: identity.name(), keys: Vec::new() });
+        Ok(Self { file, list: watch::Sender::new(list) })
+    }
+
+    /// The list, and every change of it.
+    pub fn watch(&self) -> watch::Receiver<List> {
+        self.list.subscribe()
+    }
+
+    /// Follows the desired state until `stop`.
+    pub async fn run(self, mut desired: watch::Receiver<Desired>, stop: CancellationToken) {
+        loop {
+            let now = desired.borrow_and_update().clone();
+            if now.known {
+                let next = List { keys: keys(&now), ..self.list.borrow().clone() };
+                if next != *self.list.borrow() {
+                    let (file, bytes) = (self.file.clone(), next.encode_to_vec());
+                    let kept = blocking(move || durable::write(&file, &bytes, 0o600)).await;
+                    if let Err(error) = kept {
+                        tracing::warn!(%error, "the list of keys is not kept");
+                    }
+                    self.list.send_replace(next);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = desired.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+fn keys(desired: &Desired) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for wanted in desired.certificates.values() {
+        for key in &wanted.tls_keys {
+            match shown(&wanted.name, &key.key_id, &key.leaf_der) {
+                Ok(key) => keys.push(key),
+                Err(error) => {
+                    tracing::warn!(certificate = wanted.name, %error, "a key is not shown");
+                }
+            }
+        }
+    }
+    keys
+}
+
+/// A key with its attributes, read from its certificate.
+fn shown(label: &str, id: &[u8], leaf_der: &[u8]) -> Result<Key> {
+    let refused = |e: der::Error| Error::verification("read", format!("the leaf of {label}"), e);
+    let leaf = Certificate::from_der(leaf_der).map_err(refused)?;
+    let tbs = leaf.tbs_certificate();
+    let spki = tbs.subject_public_key_info();
+    let bits = spki.subject_public_key.raw_bytes();
+    let mut key = Key {
+        id: id.to_vec(),
+        label: label.to_owned(),
+        public_key_info: spki.to_der().map_err(refused)?,
+        certificate: leaf_der.to_vec(),
+        subject: tbs.subject().to_der().map_err(refused)?,
+        issuer: tbs.issuer().to_der().map_err(refused)?,
+        serial_number: tbs.serial_number().to_der().map_err(refused)?,
+        ..Key::default()
+    };
+    let point = |bits| OctetStringRef::new(bits).and_then(|point| point.to_der()).map_err(refused);
+    match spki.algorithm.oid {
+        RSA => {
+            let public = RsaPublicKey::from_der(bits).map_err(refused)?;
+            key.set_type(KeyType::Rsa);
+            key.modulus = public.modulus.as_bytes().to_vec();
+            key.public_exponent = public.exponent.as_bytes().to_vec();
+        }
+        EC => {
+            let curve = spki.algorithm.parameters.as_ref();
+            let curve = curve.map(|curve| curve.to_der()).transpose().map_err(refused)?;
+            key.set_type(KeyType::Ec);
+            key.ec_params = curve.unwrap_or_default();
+            key.ec_point = point(bits)?;
+        }
+        ED25519 => {
+            key.set_type(KeyType::EcEdwards);
+            key.ec_params = EDWARDS25519.to_vec();
+            key.ec_point = point(bits)?;
+        }
+        other => {
+            let why = format!("its key is of an unknown kind ({other})");
+            return Err(Error::verification("read", format!("the leaf of {label}"), why));
+        }
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keys_attributes_are_read_from_its_certificate() {
+        for (algorithm, kind) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, KeyType::Ec),
+            (&rcgen::PKCS_RSA_SHA256, KeyType::Rsa),
+            (&rcgen::PKCS_ED25519, KeyType::EcEdwards),
+        ] {
+            let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let params = rcgen::CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
+            let leaf = params.self_signed(&pair).unwrap();
+            let key = shown("shop", &[7; 16], leaf.der()).unwrap();
+            assert_eq!(key.r#type(), kind);
+            match kind {
+                KeyType::Rsa => {
+                    assert_eq!(key.modulus.len(), 256);
+                    assert_eq!(key.public_exponent, [1, 0, 1]);
+                }
+                KeyType::Ec => {
+                    assert_eq!(key.ec_point[..3], [4, 65, 4]);
+                    assert_eq!(key.ec_params[..2], [6, 8]);
+                }
+                _ => assert_eq!(key.ec_point.len(), 34),
+            }
+        }
+        assert!(shown("shop", &[7; 16], b"garbage").is_err());
+    }
+}

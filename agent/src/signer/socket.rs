@@ -1,0 +1,217 @@
+//! The Unix socket that the PKCS#11 module in web servers connects to.
+//!
+//! Who may is decided by the peer's user (SO_PEERCRED), so that no PIN has to lie in a web server's
+//! configuration.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use cryptoki_sys::{
+    CKG_MGF1_SHA256, CKG_MGF1_SHA384, CKG_MGF1_SHA512, CKM_ECDSA, CKM_ECDSA_SHA256,
+    CKM_ECDSA_SHA384, CKM_EDDSA, CKM_RSA_PKCS, CKM_RSA_PKCS_PSS, CKM_SHA256, CKM_SHA256_RSA_PKCS,
+    CKM_SHA256_RSA_PKCS_PSS, CKM_SHA384, CKM_SHA384_RSA_PKCS, CKM_SHA384_RSA_PKCS_PSS, CKM_SHA512,
+    CKM_SHA512_RSA_PKCS, CKM_SHA512_RSA_PKCS_PSS,
+};
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, watch},
+};
+use tokio_util::sync::CancellationToken;
+use vault_proto::local::{
+    LONGEST_LOCAL_MESSAGE,
+    v1::{
+        Keys, Reason, Refusal, Request, Response, Sign, Signature, request::Ask, response::Answer,
+    },
+};
+
+use super::upstream::{Client, Wanted};
+use crate::config::Signer as Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::install::user;
+
+/// Connections at once; web servers have one for each thread that signs.
+const CONNECTIONS: usize = 4096;
+
+/// The listening socket.
+pub struct Socket {
+    listener: UnixListener,
+    answering: Arc<Answering>,
+}
+
+struct Answering {
+    allowed: BTreeSet<u32>,
+    client: Client,
+    keys: watch::Receiver<Keys>,
+}
+
+impl Socket {
+    /// Binds it; one that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// `Invalid` where an allowed user is not there, `Conflict` where another process listens,
+    /// `Unavailable` where the socket cannot be made.
+    pub async fn bind(
+        config: &Config,
+        client: Client,
+        keys: watch::Receiver<Keys>,
+    ) -> Result<Self> {
+        let mut allowed = BTreeSet::from([0, rustix::process::geteuid().as_raw()]);
+        for name in &config.allow {
+            allowed.insert(user(name)?);
+        }
+        let listener = listen(&config.socket).await?;
+        Ok(Self { listener, answering: Arc::new(Answering { allowed, client, keys }) })
+    }
+
+    /// Answers until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let answering = self.answering.clone();
+            tokio::spawn(async move {
+                if let Err(error) = answering.serve(stream).await {
+                    tracing::debug!(%error, "a web server's connection ended");
+                }
+                drop(slot);
+            });
+        }
+    }
+}
+
+async fn listen(path: &Path) -> Result<UnixListener> {
+    let subject = || format!("signer socket {}", path.display());
+    let failed = |e: io::Error| {
+        Error::unavailable("listen", subject(), e)
+            .hint("check [signer] socket in agent.toml and who may write there")
+    };
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "listen",
+                subject(),
+                "another process has it",
+            ));
+        }
+        fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Everybody may knock; the peer's user decides.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
+    Ok(listener)
+}
+
+impl Answering {
+    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
+        let peer = stream.peer_cred()?;
+        let welcome = self.allowed.contains(&peer.uid());
+        if !welcome {
+            tracing::warn!(uid = peer.uid(), pid = peer.pid(), "not in [signer] allow");
+        }
+        let mut bytes = Vec::new();
+        loop {
+            let Ok(length) = stream.read_u32().await else { return Ok(()) };
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            if length > LONGEST_LOCAL_MESSAGE {
+                return Err(io::Error::other("the message is too long"));
+            }
+            bytes.resize(length, 0);
+            stream.read_exact(&mut bytes).await?;
+            let answer = match Request::decode(bytes.as_slice()).ok().and_then(|r| r.ask) {
+                None => return Err(io::Error::other("the message is malformed")),
+                Some(_) if !welcome => refusal(Reason::Denied, "this user may not use the agent"),
+                Some(Ask::ListKeys(_)) => Answer::Keys(self.keys.borrow().clone()),
+                Some(Ask::Sign(sign)) => self.sign(sign).await,
+            };
+            let answer = Response { answer: Some(answer) };
+            let mut framed = Vec::with_capacity(4 + answer.encoded_len());
+            let length = u32::try_from(answer.encoded_len()).map_err(io::Error::other)?;
+            framed.extend(length.to_be_bytes());
+            answer.encode(&mut framed).map_err(io::Error::other)?;
+            stream.write_all(&framed).await?;
+        }
+    }
+
+    async fn sign(&self, sign: Sign) -> Answer {
+        let Some(mechanism) = mechanism(&sign) else {
+            return refusal(Reason::Mechanism, "the mechanism or its parameters are not offered");
+        };
+        let known = self.keys.borrow().keys.iter().any(|key| key.id == sign.key_id);
+        if !known {
+            return refusal(Reason::NoKey, "no certificate here has this key");
+        }
+        let wanted = Wanted { key_id: sign.key_id, mechanism, data: sign.data };
+        match self.client.sign(wanted).await {
+            Ok(signature) => Answer::Signature(Signature { signature }),
+            Err(error) => {
+                tracing::warn!(%error, hint = error.hint, "a handshake was not signed");
+                refusal(reason(error.kind), &error.to_string())
+            }
+        }
+    }
+}
+
+fn refusal(reason: Reason, why: &str) -> Answer {
+    Answer::Refusal(Refusal { reason: reason.into(), why: why.to_owned() })
+}
+
+fn reason(kind: ErrorKind) -> Reason {
+    match kind {
+        ErrorKind::Denied | ErrorKind::Unauthenticated | ErrorKind::Conflict => Reason::Denied,
+        ErrorKind::NotFound => Reason::NoKey,
+        ErrorKind::Invalid => Reason::Data,
+        _ => Reason::Unavailable,
+    }
+}
+
+/// The vault's name of a PKCS#11 mechanism; RSASSA-PSS with the parameters of TLS 1.3 only.
+fn mechanism(sign: &Sign) -> Option<&'static str> {
+    let pss = |whole: &'static str, hash: u64| match &sign.pss {
+        Some(given) => {
+            let wanted = match hash {
+                CKM_SHA256 => (CKM_SHA256, CKG_MGF1_SHA256, 32),
+                CKM_SHA384 => (CKM_SHA384, CKG_MGF1_SHA384, 48),
+                _ => (CKM_SHA512, CKG_MGF1_SHA512, 64),
+            };
+            ((given.hash, given.mgf, given.salt_length) == wanted).then_some(whole)
+        }
+        None => None,
+    };
+    match sign.mechanism {
+        CKM_ECDSA => Some("ecdsa-digest"),
+        CKM_ECDSA_SHA256 => Some("ecdsa-sha256"),
+        CKM_ECDSA_SHA384 => Some("ecdsa-sha384"),
+        CKM_EDDSA => Some("ed25519"),
+        CKM_RSA_PKCS => Some("rsa-pkcs1-digest"),
+        CKM_SHA256_RSA_PKCS => Some("rsa-pkcs1-sha256"),
+        CKM_SHA384_RSA_PKCS => Some("rsa-pkcs1-sha384"),
+        CKM_SHA512_RSA_PKCS => Some("rsa-pkcs1-sha512"),
+        CKM_SHA256_RSA_PKCS_PSS => pss("rsa-pss-sha256", CKM_SHA256),
+        CKM_SHA384_RSA_PKCS_PSS => pss("rsa-pss-sha384", CKM_SHA384),
+        CKM_SHA512_RSA_PKCS_PSS => pss("rsa-pss-sha512", CKM_SHA512),
+        CKM_RSA_PKCS_PSS => match sign.pss.as_ref()?.hash {
+            CKM_SHA256 => pss("rsa-pss-sha256-digest", CKM_SHA256),
+            CKM_SHA384 => pss("rsa-pss-sha384-digest", CKM_SHA384),
+            CKM_SHA512 => pss("rsa-pss-sha512-digest", CKM_SHA512),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,118 @@
+//! One agent's stream of signatures for its web servers.
+//!
+//! Many are under way at once, and answers go out as they are ready, as many in a message as there
+//! are: a busy stream costs little more for each signature than the signature itself.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::task::TaskTracker;
+use tonic::{Status, Streaming};
+use vault_proto::{
+    ids::{AgentName, KeyId},
+    v1::{self, tls_sign_answer::Outcome},
+};
+
+use super::Rooms;
+use crate::error::{Error, Result};
+use crate::keyless::UsableKeys;
+use crate::policy::Principal;
+
+/// Signatures of one stream that are under way at once; past that the agent waits to be read.
+const UNDER_WAY: usize = 1024;
+/// Answers that go out in one message at most.
+const BATCH: usize = 64;
+/// What an agent may use is read again after this, whatever has been heard of it: with several
+/// nodes, another one may have evicted the agent.
+const STALE: Duration = Duration::from_secs(1);
+/// How long an agent may take to take an answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) type Answers = mpsc::Sender<Result<v1::TlsSignAnswers, Status>>;
+
+/// One stream.
+#[derive(Clone)]
+pub(super) struct TlsStream {
+    pub(super) calls: TaskTracker,
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) who: Principal,
+    pub(super) agent: AgentName,
+}
+
+impl TlsStream {
+    /// Signs until the agent hangs up or may not any more.
+    pub(super) async fn serve(
+        self,
+        mut requests: Streaming<v1::TlsSignRequests>,
+        answers: Answers,
+    ) {
+        let ended = self.run(&mut requests, &answers).await;
+        if let Err(error) = ended {
+            let _ = answers.send_timeout(Err(error.into()), PATIENCE).await;
+        }
+    }
+
+    async fn run(
+        &self,
+        requests: &mut Streaming<v1::TlsSignRequests>,
+        answers: &Answers,
+    ) -> Result<()> {
+        let mut changes = self.rooms.hub.watch();
+        let mut usable = Arc::new(self.rooms.keyless.usable(&self.agent).await?);
+        let mut read_at = Instant::now();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                batch = requests.message(), if under_way.len() < UNDER_WAY => {
+                    let Ok(Some(batch)) = batch else { return Ok(()) };
+                    if changes.has_changed().unwrap_or(true) || read_at.elapsed() > STALE {
+                        changes.mark_unchanged();
+                        usable = Arc::new(self.rooms.keyless.usable(&self.agent).await?);
+                        read_at = Instant::now();
+                    }
+                    for request in batch.requests {
+                        // Carried to its end whoever hangs up, as every call is.
+                        let answer = self.clone().answer(usable.clone(), request);
+                        under_way.push(self.calls.spawn(answer));
+                    }
+                }
+                Some(first) = under_way.next() => {
+                    let mut ready = vec![first];
+                    while ready.len() < BATCH
+                        && let Some(Some(next)) = under_way.next().now_or_never()
+                    {
+                        ready.push(next);
+                    }
+                    let message = v1::TlsSignAnswers { answers: ready.into_iter().flatten().collect() };
+                    if answers.send_timeout(Ok(message), PATIENCE).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answer(
+        self,
+        usable: Arc<UsableKeys>,
+        request: v1::TlsSignRequest,
+    ) -> v1::TlsSignAnswer {
+        let id = request.id;
+        let outcome = match self.sign(&usable, request).await {
+            Ok(signature) => Outcome::Signature(signature),
+            Err(error) => Outcome::Error(error.into()),
+        };
+        v1::TlsSignAnswer { id, outcome: Some(outcome) }
+    }
+
+    async fn sign(&self, usable: &UsableKeys, request: v1::TlsSignRequest) -> Result<Vec<u8>> {
+        let malformed = || Error::invalid("sign", "a TLS handshake", "the key's id is malformed");
+        let key = KeyId::from_bytes(&request.key_id).ok_or_else(malformed)?;
+        let (mechanism, data) = (request.mechanism.parse()?, Bytes::from(request.data));
+        let keyless = &self.rooms.keyless;
+        let signed = keyless.sign(&self.who, &self.agent, usable, key, mechanism, data).await?;
+        Ok(signed.jose().to_vec())
+    }
+}
