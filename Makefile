@@ -15,7 +15,7 @@ test:
 	cargo deny --locked check bans licenses sources
 	cargo build --locked --workspace --all-targets
 	cargo test --locked --workspace
-	cargo doc --locked --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
 fmt:
 	cargo fmt --all

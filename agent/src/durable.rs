@@ -72,7 +72,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 /// Writes a value as JSON, 0600.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let bytes = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::local("encode", path.display().to_string(), e))?;

@@ -170,6 +170,16 @@ impl fmt::Display for Identity {
 }
 
 /// A SPIFFE id (SPIFFE-ID section 2): `spiffe://TRUST-DOMAIN/KIND/NAME`.
+///
+/// ```
+/// use vault_proto::ids::{Identity, SpiffeId};
+///
+/// let id: SpiffeId = "spiffe://example.org/agent/web1".parse()?;
+/// assert_eq!(id.trust_domain(), "example.org");
+/// assert_eq!(id.identity(), &Identity::Agent("web1".parse()?));
+/// assert!("spiffe://example.org/root/web1".parse::<SpiffeId>().is_err());
+/// # Ok::<(), vault_proto::ids::InvalidId>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SpiffeId {
     trust_domain: String,

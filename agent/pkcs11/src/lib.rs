@@ -5,10 +5,10 @@
 //! and the agent's list of users say who may sign.
 //!
 //! A host forks as it likes, kills its children and calls from many threads. So there are no threads
-//! and no runtime here; what one process knows is never locked in another ([`fork`]); and no lock is
-//! held while an answer is awaited ([`transport`]).
+//! and no runtime here; what one process knows is never locked in another (`fork`); and no lock is
+//! held while an answer is awaited (`transport`).
 //!
-//! Each C function in [`api`] is a thin shell around Rust that answers a `Result`; [`rv`] turns that
+//! Each C function in `api` is a thin shell around Rust that answers a `Result`; `rv` turns that
 //! into a CK_RV and lets no panic through.
 #![allow(unsafe_code)] // C calls us and hands us pointers: they are followed in `memory` and `api` alone
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]

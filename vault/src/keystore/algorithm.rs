@@ -98,6 +98,15 @@ impl Algorithm {
 
 impl Mechanism {
     /// Whether a key of this algorithm can sign so. ECDSA takes either hash with either curve.
+    ///
+    /// ```
+    /// use vault::keystore::{Algorithm, Mechanism};
+    ///
+    /// let mechanism: Mechanism = "rsa-pss-sha256".parse()?;
+    /// assert!(mechanism.fits(Algorithm::Rsa2048));
+    /// assert!(!mechanism.fits(Algorithm::EcP256));
+    /// # Ok::<(), vault::error::Error>(())
+    /// ```
     pub fn fits(self, algorithm: Algorithm) -> bool {
         match self {
             Self::EcdsaSha256 | Self::EcdsaSha384 | Self::EcdsaDigest => {

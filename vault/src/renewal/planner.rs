@@ -44,6 +44,17 @@ fn fraction(seed: u64) -> f64 {
 /// When to renew a certificate: after the policy's part of its lifetime (half of it for
 /// short-lived ones), up to 5 % of the lifetime earlier by the seed, so that what was issued
 /// together is not renewed together.
+///
+/// ```
+/// use time::{Duration, OffsetDateTime};
+/// use vault::renewal::planner::{Policy, renew_at, seed};
+///
+/// let issued = OffsetDateTime::UNIX_EPOCH;
+/// let policy = Policy { renew_after: 2.0 / 3.0 };
+/// let at = renew_at(&policy, issued, issued + Duration::days(90), seed("shop", 1));
+/// assert!(at <= issued + Duration::days(60));
+/// assert!(at >= issued + Duration::days(55));
+/// ```
 pub fn renew_at(
     policy: &Policy,
     not_before: OffsetDateTime,

@@ -9,6 +9,15 @@ use crate::error::{Error, Result};
 
 /// A PKCS#11 module and a token of it, by label or serial number; never by slot number, which
 /// changes when tokens do.
+///
+/// ```
+/// use vault::keystore::pkcs11::TokenUri;
+///
+/// let uri: TokenUri = "pkcs11:token=my%20vault?module-path=/usr/lib/hsm.so".parse()?;
+/// assert_eq!(uri.label(), "my vault");
+/// assert!("pkcs11:token=a?module-path=/x.so&pin-value=1".parse::<TokenUri>().is_err());
+/// # Ok::<(), vault::error::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenUri {
     module_path: PathBuf,
