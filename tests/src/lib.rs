@@ -4,10 +4,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a testkit fails loudly
 
 pub mod agent;
+pub mod apache;
 pub mod caddy;
 pub mod fake_vault;
 pub mod fault_ca;
+pub mod faulty_hsm;
 pub mod grpc;
+pub mod haproxy;
 pub mod keyless;
 pub mod kryoptic;
 pub mod namespace;

@@ -256,6 +256,22 @@ trust_domain = "test.example"
         let text = fs::read_to_string(self.file("audit.log")).expect("audit log");
         text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
     }
+
+    /// The operations in the audit log whose result is not recorded yet.
+    ///
+    /// # Panics
+    /// Where a line is no record.
+    pub fn open_operations(&self) -> BTreeSet<String> {
+        let mut open = BTreeSet::new();
+        for record in self.audit() {
+            let Some(operation) = record["operation"].as_str() else { continue };
+            match record["phase"].as_str().expect("a phase") {
+                "intent" => open.insert(operation.to_owned()),
+                _ => open.remove(operation),
+            };
+        }
+        open
+    }
 }
 
 impl Default for Vault {

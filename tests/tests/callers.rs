@@ -1,7 +1,7 @@
 //! A caller that goes away in the middle of a call leaves nothing half done.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use testkit::{process::eventually, vault::Vault};
@@ -16,19 +16,6 @@ async fn connect(socket: PathBuf) -> Channel {
     });
     let endpoint = Endpoint::from_static("http://vault.internal");
     endpoint.connect_with_connector(connector).await.expect("the admin socket")
-}
-
-/// The operations whose result is not recorded yet.
-fn open_operations(vault: &Vault) -> BTreeSet<String> {
-    let mut open = BTreeSet::new();
-    for record in vault.audit() {
-        let Some(operation) = record["operation"].as_str() else { continue };
-        match record["phase"].as_str().unwrap() {
-            "intent" => open.insert(operation.to_owned()),
-            _ => open.remove(operation),
-        };
-    }
-    open
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,7 +41,7 @@ async fn a_key_whose_caller_hangs_up_is_born_whole_all_the_same() {
     };
     // The internal CA's key, and every one that the vault has heard of.
     let expected = eventually("every call is at its end", || {
-        let open = open_operations(&vault);
+        let open = vault.open_operations();
         open.is_empty().then(|| begun(&vault))
     });
     assert!(expected > 1, "no call has reached the vault");

@@ -4,11 +4,11 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use cryptoki::{
-    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11},
     error::{Error as CkError, RvError},
     session::{Session, UserType},
     slot::Slot,
@@ -18,19 +18,29 @@ use secrecy::{ExposeSecret as _, SecretString};
 use vault_proto::ids::KeyId;
 use zeroize::Zeroizing;
 
-use super::{TokenUri, rv::Describe as _, template};
+use super::{
+    TokenUri,
+    rv::{Describe as _, Failure},
+    template,
+};
 use crate::error::{Error, Result};
 use crate::keystore::TokenInfo;
 
 /// Modules of this process: C_Initialize is for once.
-static LOADED: LazyLock<Mutex<HashMap<PathBuf, Pkcs11>>> = LazyLock::new(Mutex::default);
+static LOADED: LazyLock<Mutex<HashMap<PathBuf, Module>>> = LazyLock::new(Mutex::default);
 
 /// A loaded PKCS#11 module. Cheap to clone.
 #[derive(Clone)]
 pub struct Module {
     context: Pkcs11,
     name: String,
+    life: Arc<RwLock<Life>>,
 }
+
+/// How often a module was initialised. What it gave out in one life, it may give to others in the
+/// next: a handle from before would be somebody else's session, or another key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Life(u64);
 
 /// What there is of a token.
 #[derive(Debug, Clone)]
@@ -58,20 +68,46 @@ impl Module {
     pub fn load(path: &Path) -> Result<Self> {
         let name = format!("PKCS#11 module {}", path.display());
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(context) = loaded.get(path) {
-            return Ok(Self { context: context.clone(), name });
+        if let Some(module) = loaded.get(path) {
+            return Ok(module.clone());
         }
         let context = Pkcs11::new(path).map_err(|e| {
             Error::invalid("load", &name, e)
                 .hint("check module-path in [hsm] uri; Debian's SoftHSM is in package softhsm2")
         })?;
-        let args = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        match context.initialize(args) {
-            Ok(()) | Err(CkError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-            Err(error) => return Err(error).describe("initialise", &name),
+        let module = Self { context, name, life: Arc::default() };
+        module.initialize().describe("initialise", &module.name)?;
+        loaded.insert(path.to_owned(), module.clone());
+        Ok(module)
+    }
+
+    fn initialize(&self) -> Result<(), Failure> {
+        match self.context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            Ok(()) | Err(CkError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        loaded.insert(path.to_owned(), context.clone());
-        Ok(Self { context, name })
+    }
+
+    /// The life that the module is in. It begins no other one while this is held, so hold it through
+    /// every call with a handle.
+    pub(super) fn life(&self) -> RwLockReadGuard<'_, Life> {
+        self.life.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Initialises a module that says it is not: somebody has finalised it, or its own other half was
+    /// started anew. Only the first who has seen the end of `ended` does it.
+    pub(super) fn revive(&self, ended: Life) -> Result<(), Failure> {
+        // Not waited for: a call that hangs would take those with it that come after.
+        let Ok(mut life) = self.life.try_write() else {
+            let rv = RvError::CryptokiNotInitialized;
+            return Err(Failure::Token(CkError::Pkcs11(rv, Function::Initialize)));
+        };
+        if *life == ended {
+            self.initialize()?;
+            life.0 += 1;
+            tracing::warn!(module = self.name, "the PKCS#11 module was initialised anew");
+        }
+        Ok(())
     }
 
     pub(super) fn context(&self) -> &Pkcs11 {
@@ -83,15 +119,15 @@ impl Module {
     /// # Errors
     /// `Unavailable` where the module does not answer, `Conflict` where two tokens match.
     pub fn token(&self, uri: &TokenUri) -> Result<TokenState> {
-        match self.find(uri)? {
-            Some(slot) => self.info(slot).map(TokenState::Ready),
+        match self.find(uri).describe("list tokens", &self.name)? {
+            Some(slot) => self.info(slot).map(TokenState::Ready).describe("ask", &self.name),
             None => Ok(TokenState::Absent),
         }
     }
 
     /// The slot of the token, looked up anew since slots move.
-    pub(super) fn find(&self, uri: &TokenUri) -> Result<Option<Slot>> {
-        let slots = self.context.get_slots_with_token().describe("list tokens", &self.name)?;
+    fn find(&self, uri: &TokenUri) -> Result<Option<Slot>, Failure> {
+        let slots = self.context.get_slots_with_token()?;
         let mut found = None;
         for slot in slots {
             // A slot may lose its token between the two calls.
@@ -105,7 +141,8 @@ impl Module {
                         format!("token {}", uri.label()),
                         "two tokens have this label",
                     )
-                    .hint("add serial=... to [hsm] uri"));
+                    .hint("add serial=... to [hsm] uri")
+                    .into());
                 }
                 found = Some(slot);
             }
@@ -114,15 +151,21 @@ impl Module {
     }
 
     /// The slot of a token that must be there.
-    pub(super) fn require(&self, uri: &TokenUri) -> Result<Slot> {
+    pub(super) fn require(&self, uri: &TokenUri) -> Result<Slot, Failure> {
         self.find(uri)?.ok_or_else(|| {
-            Error::not_found("find", format!("token {}", uri.label()), "no token has this label")
-                .hint("check token= in [hsm] uri and the module's own configuration")
+            Failure::Absent(
+                Error::not_found(
+                    "find",
+                    format!("token {}", uri.label()),
+                    "no token has this label",
+                )
+                .hint("check token= in [hsm] uri and the module's own configuration"),
+            )
         })
     }
 
-    pub(super) fn info(&self, slot: Slot) -> Result<TokenInfo> {
-        let info = self.context.get_token_info(slot).describe("ask", &self.name)?;
+    pub(super) fn info(&self, slot: Slot) -> Result<TokenInfo, Failure> {
+        let info = self.context.get_token_info(slot)?;
         let model = format!("{} {}", info.manufacturer_id().trim(), info.model().trim());
         Ok(TokenInfo {
             label: info.label().trim().to_owned(),
@@ -148,7 +191,7 @@ impl Module {
         wipe: bool,
     ) -> Result<()> {
         let subject = format!("token {}", uri.label());
-        let slot = match self.find(uri)? {
+        let slot = match self.find(uri).describe("list tokens", &self.name)? {
             Some(slot) if wipe => slot,
             Some(_) => return Err(Error::conflict("initialise", subject, "it exists already")),
             None => self.free_slot(&subject)?,
@@ -197,7 +240,7 @@ impl Module {
 
     fn officer_session(&self, uri: &TokenUri, so_pin: &SecretString) -> Result<Session> {
         let subject = format!("token {}", uri.label());
-        let slot = self.require(uri)?;
+        let slot = self.require(uri).describe("list tokens", &self.name)?;
         let session = self.context.open_rw_session(slot).describe("open a session", &subject)?;
         let login = session.login(UserType::So, Some(&auth_pin(so_pin)));
         login.describe("log in the security officer", &subject)?;

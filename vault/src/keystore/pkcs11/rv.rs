@@ -9,6 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) enum Failure {
     /// The token said no.
     Token(CkError),
+    /// No slot has the token.
+    Absent(Error),
     /// We said no.
     Ours(Error),
 }
@@ -35,6 +37,12 @@ impl Failure {
 
     /// The session is gone or in a state that nobody knows: open another.
     pub(super) fn ends_session(&self) -> bool {
+        let unknown = matches!(self.rv(), Some(RvError::GeneralError | RvError::OperationActive));
+        unknown || self.is_loss()
+    }
+
+    /// Session, login, token or module are gone, whatever was asked of them: they may come back.
+    pub(super) fn is_loss(&self) -> bool {
         matches!(
             self.rv(),
             Some(
@@ -46,10 +54,13 @@ impl Failure {
                     | RvError::TokenNotRecognized
                     | RvError::UserNotLoggedIn
                     | RvError::CryptokiNotInitialized
-                    | RvError::GeneralError
-                    | RvError::OperationActive
             )
         )
+    }
+
+    /// The module itself has ended: nothing but C_Initialize brings it back.
+    pub(super) fn ends_module(&self) -> bool {
+        matches!(self.rv(), Some(RvError::CryptokiNotInitialized))
     }
 
     /// The token says that it did not begin, so a second call makes nothing twice.
@@ -94,7 +105,7 @@ impl Failure {
     /// As the domain error of `what` on `subject`.
     pub(super) fn into_error(self, what: &str, subject: &str) -> Error {
         let error = match self {
-            Self::Ours(error) => return error,
+            Self::Absent(error) | Self::Ours(error) => return error,
             Self::Token(error) => error,
         };
         let text = error.to_string();

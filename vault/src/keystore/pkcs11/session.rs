@@ -11,7 +11,13 @@ use cryptoki::{
 use secrecy::SecretString;
 use vault_proto::ids::KeyId;
 
-use super::{Module, TokenUri, mechanism, module::auth_pin, public, rv::Failure, template, wrap};
+use super::{
+    Module, TokenUri, mechanism,
+    module::{Life, auth_pin},
+    public,
+    rv::Failure,
+    template, wrap,
+};
 use crate::error::Error;
 use crate::keystore::{KekInfo, KeyObject, KeySpec, Mechanism, PublicKey, TokenInfo, WrappedKey};
 
@@ -21,6 +27,7 @@ const MOST_HANDLES: usize = 50_000;
 /// A session of one worker thread.
 pub(super) struct TokenSession {
     pub(super) session: Session,
+    life: Life,
     info: TokenInfo,
     private: HashMap<KeyId, PrivateKey>,
 }
@@ -39,6 +46,7 @@ impl TokenSession {
         uri: &TokenUri,
         pin: &SecretString,
     ) -> Result<Self, Failure> {
+        let life = module.life();
         let slot = module.require(uri)?;
         let flags = module.context().get_token_info(slot)?;
         if flags.user_pin_locked() || flags.user_pin_final_try() {
@@ -55,7 +63,13 @@ impl TokenSession {
             Ok(()) | Err(CkError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Self { session, info: module.info(slot)?, private: HashMap::new() })
+        let info = module.info(slot)?;
+        Ok(Self { session, life: *life, info, private: HashMap::new() })
+    }
+
+    /// Whether its handles mean anything in this life of the module.
+    pub(super) fn is_of(&self, life: Life) -> bool {
+        self.life == life
     }
 
     pub(super) fn forget_handles(&mut self) {

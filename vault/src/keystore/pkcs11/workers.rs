@@ -4,6 +4,7 @@
 //! A request carries its deadline: what nobody waits for any more is not started.
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,17 +13,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backon::{BlockingRetryable as _, ExponentialBuilder};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use backon::{BackoffBuilder as _, BlockingRetryable as _, ExponentialBuilder};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use super::{Module, TokenUri, rv::Failure, session::TokenSession};
+use super::{Module, TokenUri, module::Life, rv::Failure, session::TokenSession};
 use crate::error::{Error, Result};
 
-/// How often one call is made at most. A logout by another application shows first as a stale
-/// handle, then as a lost login, and only then comes the call that counts.
-const TRIES: u32 = 3;
+/// How often one call is made at once. A logout by another application shows first as a stale
+/// handle, then as a lost login, and only then comes the call that counts. After these tries a lost
+/// token is waited for until the deadline; any other failure is the call's own by then.
+const TRIES: usize = 3;
+
+/// The longest pause before a lost token is tried again, but for jitter: an HSM that restarts is not
+/// stormed, and callers do not wait much longer than it was away.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long the end of the pool waits for its threads. A module that is closing a session while
 /// the process runs its exit handlers has crashed; one that hangs must not hold the process.
@@ -56,6 +62,7 @@ pub(super) struct Workers {
     queue: Option<Sender<Job>>,
     /// Disconnected once every thread has closed its session.
     ended: Receiver<()>,
+    threads: Vec<thread::JoinHandle<()>>,
     deadline: Duration,
     subject: String,
 }
@@ -65,6 +72,8 @@ struct Worker {
     uri: TokenUri,
     pin: SecretString,
     session: Option<TokenSession>,
+    /// A token that was there may come back; one that never was is named wrongly.
+    was_there: bool,
     /// A PIN that was refused once is not tried again by any worker.
     pin_refused: Arc<AtomicBool>,
 }
@@ -81,27 +90,27 @@ impl Workers {
         let (queue, jobs) = bounded::<Job>(options.queue.max(1));
         let (running, ended) = bounded::<()>(0);
         let pin_refused = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
         for number in 0..options.workers.max(1) {
             let mut worker = Worker {
                 module: module.clone(),
                 uri: uri.clone(),
                 pin: pin.clone(),
                 session: None,
+                was_there: false,
                 pin_refused: pin_refused.clone(),
             };
             worker
                 .open(Instant::now() + options.deadline)
                 .map_err(|failure| failure.into_error("log in", &subject))?;
             let (jobs, running) = (jobs.clone(), running.clone());
-            thread::Builder::new()
-                .name(format!("hsm-{number}"))
-                .spawn(move || {
-                    worker.run(&jobs);
-                    drop(running);
-                })
-                .map_err(|e| Error::unavailable("start", "an HSM worker", e))?;
+            let thread = thread::Builder::new().name(format!("hsm-{number}")).spawn(move || {
+                worker.run(&jobs);
+                drop(running);
+            });
+            threads.push(thread.map_err(|e| Error::unavailable("start", "an HSM worker", e))?);
         }
-        Ok(Self { queue: Some(queue), ended, deadline: options.deadline, subject })
+        Ok(Self { queue: Some(queue), ended, threads, deadline: options.deadline, subject })
     }
 
     /// How long one request may take, waiting included.
@@ -147,7 +156,13 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         drop(self.queue.take());
-        let _ = self.ended.recv_timeout(PARTING);
+        if self.ended.recv_timeout(PARTING) == Err(RecvTimeoutError::Disconnected) {
+            // Every session is closed. What the module has for each thread goes with the thread, and
+            // has to be gone before the process's exit handlers run.
+            for thread in self.threads.drain(..) {
+                let _ = thread.join();
+            }
+        }
     }
 }
 
@@ -156,6 +171,8 @@ impl Worker {
         while let Ok(job) = jobs.recv() {
             job(&mut self);
         }
+        let module = self.module.clone();
+        self.part(*module.life());
     }
 
     fn call<T>(
@@ -164,31 +181,68 @@ impl Worker {
         again: Again,
         call: &impl Fn(&mut TokenSession) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut tries = 0;
+        let mut pauses = pauses().build();
+        let mut made = 0;
         loop {
             self.open(until)?;
-            let Some(session) = self.session.as_mut() else {
-                return Err(Error::internal("use", "a session", "it was not opened").into());
+            made += 1;
+            let failure = match self.attempt(call) {
+                Some(Ok(value)) => return Ok(value),
+                Some(Err(failure)) => failure,
+                None => continue,
             };
-            let failure = match call(session) {
-                Ok(value) => return Ok(value),
-                Err(failure) => failure,
-            };
-            let retry = if failure.ends_session() {
-                tracing::warn!(?failure, "the HSM dropped a session");
-                self.session = None;
-                again == Again::Safe || failure.not_begun()
-            } else if failure.stale_handle() {
-                // The object was not touched, so looking it up again is safe in every case.
-                session.forget_handles();
-                true
+            let repeatable = again == Again::Safe || failure.not_begun();
+            let retry = if failure.is_loss() {
+                repeatable
+            } else if failure.ends_session() {
+                repeatable && made < TRIES
             } else {
-                false
+                // The object was not touched, so looking it up again is safe in every case.
+                failure.stale_handle() && made < TRIES
             };
-            tries += 1;
-            if !retry || tries >= TRIES || Instant::now() >= until {
+            if !retry {
                 return Err(failure);
             }
+            let pause =
+                if made < TRIES { Duration::ZERO } else { pauses.next().unwrap_or(LONGEST_PAUSE) };
+            if Instant::now() + pause >= until {
+                return Err(failure);
+            }
+            thread::sleep(pause);
+        }
+    }
+
+    /// Makes a call on the session, once; nothing where there is none that can be used.
+    fn attempt<T>(
+        &mut self,
+        call: &impl Fn(&mut TokenSession) -> Result<T, Failure>,
+    ) -> Option<Result<T, Failure>> {
+        let module = self.module.clone();
+        let life = module.life();
+        let session = self.session.as_mut()?;
+        if !session.is_of(*life) {
+            // Another worker has revived the module since this session was opened.
+            self.part(*life);
+            return None;
+        }
+        let done = call(session);
+        if let Err(failure) = &done {
+            if failure.ends_session() {
+                tracing::warn!(?failure, "the HSM dropped a session");
+                self.part(*life);
+            } else if failure.stale_handle() {
+                session.forget_handles();
+            }
+        }
+        Some(done)
+    }
+
+    /// Closes the session; one of another life is forgotten, since its handle may be anybody's.
+    fn part(&mut self, life: Life) {
+        if let Some(session) = self.session.take()
+            && !session.is_of(life)
+        {
+            mem::forget(session);
         }
     }
 
@@ -208,20 +262,48 @@ impl Worker {
             ));
         }
         let left = until.saturating_duration_since(Instant::now());
-        let schedule = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(20))
-            .with_max_delay(Duration::from_millis(500))
-            .with_total_delay(Some(left.mul_f32(0.8)))
-            .without_max_times()
-            .with_jitter();
-        let opened = (|| TokenSession::open(&self.module, &self.uri, &self.pin))
-            .retry(schedule)
-            .when(|failure| matches!(failure, Failure::Token(_)) && !failure.refuses_pin())
+        let opened = (|| self.log_in())
+            .retry(pauses().with_total_delay(Some(left.mul_f32(0.8))))
+            .when(|failure| match failure {
+                Failure::Token(_) => !failure.refuses_pin(),
+                Failure::Absent(_) => self.was_there,
+                Failure::Ours(_) => false,
+            })
             .call();
         if opened.as_ref().is_err_and(Failure::refuses_pin) {
             self.pin_refused.store(true, Ordering::Relaxed);
         }
-        self.session = Some(opened?);
+        self.session = Some(opened.map_err(|failure| {
+            match failure {
+                Failure::Absent(error) if self.was_there => Failure::Ours(
+                    Error::unavailable(error.what, error.subject, "no slot has the token any more")
+                        .hint("check that the HSM is reachable and its token present"),
+                ),
+                other => other,
+            }
+        })?);
+        self.was_there = true;
         Ok(())
     }
+
+    fn log_in(&self) -> Result<TokenSession, Failure> {
+        let life = *self.module.life();
+        let open = || TokenSession::open(&self.module, &self.uri, &self.pin);
+        open().or_else(|failure| {
+            if !failure.ends_module() {
+                return Err(failure);
+            }
+            self.module.revive(life)?;
+            open()
+        })
+    }
+}
+
+/// The pauses between tries, for as long as somebody waits.
+fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter()
 }
