@@ -40,6 +40,9 @@ if [ "${1:-}" = --for-tests ]; then
     need valgrind program valgrind
     need libengine-pkcs11-openssl any_file /usr/lib/*/engines-3/pkcs11.so
     need pkcs11-provider any_file /usr/lib/*/ossl-modules/pkcs11.so
+    # Web servers besides nginx that use the vault's keys.
+    need apache2-bin program apache2
+    need haproxy program haproxy
 fi
 
 packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')

@@ -1,5 +1,5 @@
 //! What a web server needs to use keys that the vault keeps: the PKCS#11 module, OpenSSL's provider
-//! for it, and the agent's socket.
+//! or engine for it, and the agent's socket.
 
 use std::{
     fs,
@@ -18,24 +18,42 @@ pub struct Keyless {
 }
 
 impl Keyless {
-    /// Writes OpenSSL's configuration.
+    /// With OpenSSL's provider.
     ///
     /// # Panics
     /// Where module or provider are missing.
     pub fn new() -> Self {
-        let everybody = fs::Permissions::from_mode(0o755);
-        let dir = tempfile::Builder::new().permissions(everybody).tempdir().expect("directory");
-        let keyless = Self { dir };
-        let config = format!(
+        Self::with(&format!(
             "openssl_conf = openssl_init\n\
              [openssl_init]\nproviders = provider_sect\n\
              [provider_sect]\ndefault = default_sect\npkcs11 = pkcs11_sect\n\
              [default_sect]\nactivate = 1\n\
              [pkcs11_sect]\nmodule = {}\npkcs11-module-path = {}\n\
              pkcs11-module-load-behavior = early\nactivate = 1\n",
-            provider().display(),
+            library("ossl-modules").display(),
             ours("libvault_pkcs11.so").display(),
-        );
+        ))
+    }
+
+    /// With OpenSSL's engine.
+    ///
+    /// # Panics
+    /// Where module or engine are missing.
+    pub fn by_engine() -> Self {
+        Self::with(&format!(
+            "openssl_conf = openssl_init\n\
+             [openssl_init]\nengines = engine_sect\n\
+             [engine_sect]\npkcs11 = pkcs11_sect\n\
+             [pkcs11_sect]\nengine_id = pkcs11\ndynamic_path = {}\nMODULE_PATH = {}\n",
+            library("engines-3").display(),
+            ours("libvault_pkcs11.so").display(),
+        ))
+    }
+
+    fn with(config: &str) -> Self {
+        let everybody = fs::Permissions::from_mode(0o755);
+        let dir = tempfile::Builder::new().permissions(everybody).tempdir().expect("directory");
+        let keyless = Self { dir };
         fs::write(keyless.file("openssl.cnf"), config).expect("openssl.cnf");
         keyless
     }
@@ -77,9 +95,10 @@ impl Default for Keyless {
     }
 }
 
-/// Where Debian's pkcs11-provider is.
-fn provider() -> PathBuf {
-    let libraries = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
-    let mut places = libraries.map(|entry| entry.path().join("ossl-modules/pkcs11.so"));
-    places.find(|file| Path::is_file(file)).expect("Debian's pkcs11-provider is not installed")
+/// Where Debian keeps a library of OpenSSL's.
+fn library(folder: &str) -> PathBuf {
+    let machines = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
+    let mut places = machines.map(|entry| entry.path().join(folder).join("pkcs11.so"));
+    let found = places.find(|file| Path::is_file(file));
+    found.unwrap_or_else(|| panic!("no {folder}/pkcs11.so: deploy/dependencies.sh --for-tests"))
 }

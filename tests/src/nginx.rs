@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::namespace;
 use crate::process::{Process, eventually, free_port};
-use crate::programs::must;
+use crate::programs::{must, toml_command, with_environment};
+use crate::tls;
 
 /// A running nginx that begins with a certificate of nobody's.
 pub struct Nginx {
@@ -40,11 +41,7 @@ impl Nginx {
         let https = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let at = |name: &str| dir.path().join(name).display().to_string();
         fs::create_dir(at("webroot")).expect("webroot");
-        let key = rcgen::KeyPair::generate().expect("key");
-        let params = rcgen::CertificateParams::new(vec!["placeholder.invalid".to_owned()]);
-        let placeholder = params.expect("name").self_signed(&key).expect("certificate");
-        fs::write(at("chain.pem"), placeholder.pem()).expect("chain");
-        fs::write(at("key.pem"), key.serialize_pem()).expect("key");
+        tls::placeholder(&dir.path().join("chain.pem"), &dir.path().join("key.pem"));
         let user = if namespace::is_inside() { "user root root; " } else { "" };
         let config = format!(
             "{user}{variables}daemon off; worker_processes 2; pid {pid}; error_log stderr notice;\n\
@@ -115,19 +112,16 @@ impl Nginx {
         let (prefix, conf) = (self.file(""), self.file("nginx.conf"));
         let (prefix, conf) = (prefix.display().to_string(), conf.display().to_string());
         let base = ["nginx", "-e", "stderr", "-p", &prefix, "-c", &conf];
-        let set = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
-        let words = ["env".to_owned()].into_iter().chain(set);
-        words.chain(base.iter().chain(more).map(|word| (*word).to_owned())).collect()
+        with_environment(&self.environment, &[&base[..], more].concat())
     }
 
     fn toml(&self, more: &[&str]) -> String {
-        let all: Vec<_> = self.words(more).iter().map(|word| format!("{word:?}")).collect();
-        format!("[{}]", all.join(", "))
+        toml_command(&self.words(more))
     }
 
     /// The leaf that it serves for a name, in OpenSSL's eyes: `x509 -noout` with these options.
     pub fn served(&self, server_name: &str, x509: &[&str]) -> String {
-        crate::tls::leaf(self.https, server_name, x509)
+        tls::leaf(self.https, server_name, x509)
     }
 
     /// Waits until the leaf that it serves for a name has this serial number, lower-case hex as the
@@ -140,6 +134,11 @@ impl Nginx {
             let served = self.served(server_name, &["-serial"]).to_lowercase();
             (served == format!("serial={serial}")).then_some(())
         });
+    }
+
+    /// Kills its workers.
+    pub fn kill_workers(&self) {
+        self.process.kill_children();
     }
 
     /// Everything it has written.

@@ -102,6 +102,28 @@ impl Process {
         let _ = rustix::process::kill_process(pid.expect("pid"), signal);
     }
 
+    /// Kills its children (SIGKILL), a server's workers for example, and waits until they are gone;
+    /// it may have new ones by then.
+    ///
+    /// # Panics
+    /// Where it has none.
+    pub fn kill_children(&self) {
+        let list = format!("/proc/{0}/task/{0}/children", self.id());
+        let children = || {
+            let ids = fs::read_to_string(&list).unwrap_or_default();
+            ids.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let killed = children();
+        assert!(!killed.is_empty(), "{} has no children", self.name);
+        for id in &killed {
+            let pid = id.parse().ok().and_then(rustix::process::Pid::from_raw).expect("pid");
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        eventually(&format!("{}'s children are gone", self.name), || {
+            children().iter().all(|id| !killed.contains(id)).then_some(())
+        });
+    }
+
     /// Waits until `ready` holds.
     ///
     /// # Panics

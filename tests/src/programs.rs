@@ -80,3 +80,16 @@ pub fn must(program: &str, args: &[&str]) -> String {
     assert_eq!(ended.code, 0, "{program} {args:?}: {ended:?}");
     ended.stdout
 }
+
+/// A command as `agent.toml` has it, an array of strings.
+pub fn toml_command(words: &[String]) -> String {
+    let all: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    format!("[{}]", all.join(", "))
+}
+
+/// `env` with these variables, before the words of a command.
+pub fn with_environment(environment: &[(String, String)], words: &[&str]) -> Vec<String> {
+    let set = environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let all = ["env".to_owned()].into_iter().chain(set);
+    all.chain(words.iter().map(|word| (*word).to_owned())).collect()
+}

@@ -9,7 +9,7 @@ use testkit::{
     nginx::Nginx,
     pebble::Pebble,
     process::eventually,
-    programs::must,
+    tls,
     vault::Vault,
     world::{AGENT, CERTIFICATE, Install, SITE, order, register_account, wait_connected, webroot},
 };
@@ -41,14 +41,9 @@ impl World {
         self.vault.json(&order(CERTIFICATE, SITE, "vault", &more))
     }
 
-    /// One full handshake by OpenSSL, which checks the signature; what it says of it.
+    /// One full handshake; what OpenSSL says of it.
     fn handshake(&self, version: &str) -> Option<String> {
-        let shake = format!(
-            "openssl s_client -connect {} -servername {SITE} {version} </dev/null 2>&1",
-            self.nginx.https
-        );
-        let said = must("sh", &["-c", &format!("{shake} || true")]);
-        said.contains("Peer signature type").then_some(said)
+        tls::handshake(self.nginx.https, SITE, version)
     }
 
     fn shake_hands(&self, version: &str) -> String {
