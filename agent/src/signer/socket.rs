@@ -40,6 +40,11 @@ use crate::install::user;
 /// Connections at once; web servers have one for each thread that signs.
 const CONNECTIONS: usize = 4096;
 
+/// Connections of users that are not allowed which are told so at once; further ones are closed.
+const STRANGERS: usize = 8;
+/// How long a stranger may take to ask.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The listening socket.
 pub struct Socket {
     listener: UnixListener,
@@ -74,6 +79,7 @@ impl Socket {
     /// Answers until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
@@ -85,6 +91,16 @@ impl Socket {
                 continue;
             };
             let answering = self.answering.clone();
+            if !stream.peer_cred().is_ok_and(|peer| answering.allowed.contains(&peer.uid())) {
+                // Counted by themselves: strangers take no web server's place.
+                if let Ok(place) = strangers.clone().try_acquire_owned() {
+                    tokio::spawn(async move {
+                        turn_away(stream).await;
+                        drop(place);
+                    });
+                }
+                continue;
+            }
             tokio::spawn(async move {
                 if let Err(error) = answering.serve(stream).await {
                     tracing::debug!(%error, "a web server's connection ended");
@@ -118,35 +134,53 @@ async fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// Answers the first question of a user that is not allowed, and hangs up.
+async fn turn_away(mut stream: UnixStream) {
+    if let Ok(peer) = stream.peer_cred() {
+        tracing::warn!(uid = peer.uid(), pid = peer.pid(), "not in [signer] allow");
+    }
+    let told = async {
+        if ask(&mut stream, &mut Vec::new()).await?.is_some() {
+            answer(&mut stream, refusal(Reason::Denied, "this user may not use the agent")).await?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let _ = tokio::time::timeout(PATIENCE, told).await;
+}
+
+/// Reads a question; `None` where the peer has hung up.
+async fn ask(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> io::Result<Option<Ask>> {
+    let Ok(length) = stream.read_u32().await else { return Ok(None) };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > LONGEST_LOCAL_MESSAGE {
+        return Err(io::Error::other("the message is too long"));
+    }
+    bytes.resize(length, 0);
+    stream.read_exact(bytes).await?;
+    let request = Request::decode(bytes.as_slice()).map_err(io::Error::other)?;
+    request.ask.map(Some).ok_or_else(|| io::Error::other("the message asks nothing"))
+}
+
+async fn answer(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
+    let answer = Response { answer: Some(answer) };
+    let mut framed = Vec::with_capacity(4 + answer.encoded_len());
+    let length = u32::try_from(answer.encoded_len()).map_err(io::Error::other)?;
+    framed.extend(length.to_be_bytes());
+    answer.encode(&mut framed).map_err(io::Error::other)?;
+    stream.write_all(&framed).await
+}
+
 impl Answering {
     async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
-        let peer = stream.peer_cred()?;
-        let welcome = self.allowed.contains(&peer.uid());
-        if !welcome {
-            tracing::warn!(uid = peer.uid(), pid = peer.pid(), "not in [signer] allow");
-        }
         let mut bytes = Vec::new();
-        loop {
-            let Ok(length) = stream.read_u32().await else { return Ok(()) };
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            if length > LONGEST_LOCAL_MESSAGE {
-                return Err(io::Error::other("the message is too long"));
-            }
-            bytes.resize(length, 0);
-            stream.read_exact(&mut bytes).await?;
-            let answer = match Request::decode(bytes.as_slice()).ok().and_then(|r| r.ask) {
-                None => return Err(io::Error::other("the message is malformed")),
-                Some(_) if !welcome => refusal(Reason::Denied, "this user may not use the agent"),
-                Some(Ask::ListKeys(_)) => Answer::Keys(self.keys.borrow().clone()),
-                Some(Ask::Sign(sign)) => self.sign(sign).await,
+        while let Some(asked) = ask(&mut stream, &mut bytes).await? {
+            let answered = match asked {
+                Ask::ListKeys(_) => Answer::Keys(self.keys.borrow().clone()),
+                Ask::Sign(sign) => self.sign(sign).await,
             };
-            let answer = Response { answer: Some(answer) };
-            let mut framed = Vec::with_capacity(4 + answer.encoded_len());
-            let length = u32::try_from(answer.encoded_len()).map_err(io::Error::other)?;
-            framed.extend(length.to_be_bytes());
-            answer.encode(&mut framed).map_err(io::Error::other)?;
-            stream.write_all(&framed).await?;
+            answer(&mut stream, answered).await?;
         }
+        Ok(())
     }
 
     async fn sign(&self, sign: Sign) -> Answer {
@@ -213,5 +247,46 @@ fn mechanism(sign: &Sign) -> Option<&'static str> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_user_that_is_not_allowed_is_told_so_and_hung_up_on() {
+        let (agent, mut module) = UnixStream::pair().unwrap();
+        let away = tokio::spawn(turn_away(agent));
+        let request = Request { ask: Some(Ask::ListKeys(Default::default())) }.encode_to_vec();
+        module.write_u32(u32::try_from(request.len()).unwrap()).await.unwrap();
+        module.write_all(&request).await.unwrap();
+        let mut told = Vec::new();
+        module.read_to_end(&mut told).await.unwrap();
+        away.await.unwrap();
+        let response = Response::decode(&told[4..]).unwrap();
+        let Some(Answer::Refusal(refusal)) = response.answer else { panic!("{response:?}") };
+        assert_eq!(refusal.reason(), Reason::Denied);
+    }
+
+    #[test]
+    fn pss_is_taken_with_the_parameters_of_tls_alone() {
+        use vault_proto::local::v1::PssParameters;
+        let with = |hash, mgf, salt_length| Sign {
+            mechanism: CKM_RSA_PKCS_PSS,
+            pss: Some(PssParameters { hash, mgf, salt_length }),
+            ..Sign::default()
+        };
+        let tls = with(CKM_SHA384, CKG_MGF1_SHA384, 48);
+        assert_eq!(mechanism(&tls), Some("rsa-pss-sha384-digest"));
+        for odd in [
+            with(CKM_SHA384, CKG_MGF1_SHA384, 32),
+            with(CKM_SHA384, CKG_MGF1_SHA256, 48),
+            with(0x0220, 1, 20),
+            Sign { mechanism: CKM_RSA_PKCS_PSS, ..Sign::default() },
+            Sign { mechanism: 0x0001_0000, ..Sign::default() },
+        ] {
+            assert_eq!(mechanism(&odd), None, "{odd:?}");
+        }
     }
 }

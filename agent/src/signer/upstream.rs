@@ -25,8 +25,13 @@ use crate::identity::Identity;
 pub const DEADLINE: Duration = Duration::from_secs(5);
 /// Requests that may wait for the stream.
 const WAITING: usize = 1024;
+/// Requests under way at once: fewer than a vault takes from one stream, so that neither end ever
+/// waits to be read by the other.
+const UNDER_WAY: usize = 512;
 /// Requests in one message at most.
 const BATCH: usize = 64;
+/// How often those who have stopped waiting are looked for where too many seem to wait.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long a node may take to open the stream before the next is asked.
 const OPEN: Duration = Duration::from_secs(2);
 
@@ -151,7 +156,10 @@ impl Upstream {
                         return Ok(());
                     }
                 },
-                Some(job) = self.jobs.recv() => {
+                () = tokio::time::sleep(LOOK), if self.waiting.len() >= UNDER_WAY => {
+                    self.forget_late();
+                }
+                Some(job) = self.jobs.recv(), if self.waiting.len() < UNDER_WAY => {
                     let mut ids = vec![self.keep(job)];
                     while ids.len() < BATCH && let Ok(job) = self.jobs.try_recv() {
                         ids.push(self.keep(job));
