@@ -59,6 +59,12 @@ impl World {
         shown.trim_start_matches("serial=").to_owned()
     }
 
+    /// Waits until nginx serves this serial number, lower-case hex: after a reload the old workers
+    /// answer for a moment more.
+    pub fn wait_serves(&self, serial: &str) {
+        self.nginx.wait_serves(SITE, serial);
+    }
+
     /// Waits until the agent's stream is open.
     pub fn wait_connected(&self) {
         wait_connected(&self.vault, AGENT);

@@ -9,13 +9,13 @@ fn a_certificate_is_issued_pushed_proven_and_renewed() {
     assert_eq!(issued["version"], 1);
     assert_eq!(issued["deployments"][0]["status"], "serving");
     let serial = issued["serial"].as_str().unwrap();
-    assert_eq!(world.served_serial(), serial);
+    world.wait_serves(serial);
 
     let renewed = world.vault.json(&["cert", "renew", "shop", "--force", "--wait"]);
     assert_eq!(renewed["version"], 2);
     let second = renewed["serial"].as_str().unwrap();
     assert_ne!(second, serial);
-    assert_eq!(world.served_serial(), second);
+    world.wait_serves(second);
 
     let status = world.agent.status();
     assert_eq!(status["certificates"][0]["served_now"], true, "{status}");

@@ -128,7 +128,7 @@ fn what_fails_the_web_servers_test_is_put_back_and_installed_once_that_is_repair
         (now["deployments"][0]["held_version"] == 2).then_some(now)
     });
     assert_eq!(now["deployments"][0]["status"], "serving");
-    assert_eq!(world.served_serial(), now["serial"].as_str().unwrap());
+    world.wait_serves(now["serial"].as_str().unwrap());
 }
 
 #[test]

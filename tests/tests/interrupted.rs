@@ -75,7 +75,7 @@ impl Interrupted {
     fn the_last_good_files_are_back(&self) {
         assert!(entry(&self.world.nginx.file("chain.pem")) == self.chain, "not the last chain");
         assert!(entry(&self.world.nginx.file("key.pem")) == self.key, "not the last key");
-        assert_eq!(self.world.served_serial(), self.serial);
+        self.world.wait_serves(&self.serial);
     }
 
     /// Starts the vault again: whatever was settled, version 2 is held in the end.
@@ -86,7 +86,7 @@ impl Interrupted {
             (now["deployments"][0]["held_version"] == 2).then_some(now)
         });
         assert_eq!(now["deployments"][0]["status"], "serving", "{now}");
-        assert_eq!(self.world.served_serial(), now["serial"].as_str().unwrap());
+        self.world.wait_serves(now["serial"].as_str().unwrap());
     }
 }
 
@@ -107,10 +107,10 @@ fn what_is_served_already_is_kept_after_a_kill() {
     interrupted.kill_in_reload(true);
     let served = interrupted.world.served_serial();
     assert_eq!(interrupted.come_back(), 2);
-    assert_eq!(interrupted.world.served_serial(), served);
+    interrupted.world.wait_serves(&served);
     // What is on the disk is what is served: nginx can start anew with it.
     interrupted.world.nginx.reload();
-    assert_eq!(interrupted.world.served_serial(), served);
+    interrupted.world.wait_serves(&served);
     interrupted.goes_on_to_version_2();
 }
 
@@ -153,5 +153,5 @@ fn an_agent_that_is_killed_again_and_again_ends_where_it_should() {
             now["progress"] == "idle" && now["deployments"][0]["held_version"] == now["version"];
         settled.then_some(now)
     });
-    assert_eq!(interrupted.world.served_serial(), now["serial"].as_str().unwrap());
+    interrupted.world.wait_serves(now["serial"].as_str().unwrap());
 }
