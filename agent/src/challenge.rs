@@ -251,17 +251,22 @@ mod tests {
         assert!(is_token("DGyRejmCefe7v4NfDGDKfA-_"));
     }
 
-    #[tokio::test]
-    async fn a_challenge_below_the_webroot_comes_and_goes() {
-        let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let webroot = Http01::Webroot(root.path().to_owned());
+    async fn webroot(root: &Path, state: &Path) -> (Presenter, v1::WantedChallenge) {
+        let webroot = Http01::Webroot(root.to_owned());
         let presenter =
-            Presenter::new(Some(&webroot), state.path(), CancellationToken::new()).await.unwrap();
+            Presenter::new(Some(&webroot), state, CancellationToken::new()).await.unwrap();
         let challenge = v1::WantedChallenge {
             token: "tok".to_owned(),
             key_authorization: "tok.thumb".to_owned(),
             identifier: "a.example".to_owned(),
         };
+        (presenter, challenge)
+    }
+
+    #[tokio::test]
+    async fn a_challenge_below_the_webroot_comes_and_goes() {
+        let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (presenter, challenge) = webroot(root.path(), state.path()).await;
         presenter.present(&challenge).unwrap();
         let file = root.path().join(".well-known/acme-challenge/tok");
         assert_eq!(fs::read_to_string(&file).unwrap(), "tok.thumb");
@@ -276,14 +281,7 @@ mod tests {
     async fn a_link_below_the_webroot_leads_nowhere() {
         let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let elsewhere = tempfile::tempdir().unwrap();
-        let webroot = Http01::Webroot(root.path().to_owned());
-        let presenter =
-            Presenter::new(Some(&webroot), state.path(), CancellationToken::new()).await.unwrap();
-        let challenge = v1::WantedChallenge {
-            token: "tok".to_owned(),
-            key_authorization: "tok.thumb".to_owned(),
-            identifier: "a.example".to_owned(),
-        };
+        let (presenter, challenge) = webroot(root.path(), state.path()).await;
         let link = root.path().join(".well-known");
         std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
         assert!(presenter.present(&challenge).is_err());
