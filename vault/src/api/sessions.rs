@@ -152,7 +152,12 @@ async fn hold(
                         "the agent said what it may not say twice")),
                     Ok(None) | Err(_) => return Ok(()),
                 },
-                () = tokio::time::sleep(HEARTBEAT) => drop(note(context, name, None, None).await?),
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    note(context, name, None, None).await?;
+                    // What another node changed, or a write that was done though its answer was
+                    // lost, marks no session here as dirty.
+                    break;
+                }
             }
         }
     }

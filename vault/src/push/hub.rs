@@ -106,14 +106,17 @@ impl Hub {
 
     /// Something about the certificate changed: its agents get the difference, watchers look.
     ///
-    /// # Errors
-    /// Where the store cannot say which agents are concerned.
-    pub async fn changed(&self, certificate: &CertificateName) -> Result<()> {
-        for deployment in self.store.deployments_of(certificate).await? {
-            self.changed_on(&deployment.agent);
+    /// It cannot fail, since the change is stored already: where the store does not say which
+    /// agents are concerned, all are told to look.
+    pub async fn changed(&self, certificate: &CertificateName) {
+        match self.store.deployments_of(certificate).await {
+            Ok(deployments) => deployments.iter().for_each(|d| self.changed_on(&d.agent)),
+            Err(error) => {
+                tracing::warn!(%error, %certificate, "every agent is told to look for a change");
+                self.sessions().values().for_each(|handle| handle.dirty.notify_one());
+            }
         }
         self.bump();
-        Ok(())
     }
 
     /// Something that this agent shall hold changed.
@@ -215,9 +218,7 @@ impl ChallengePresenter for Hub {
 
     async fn withdraw(&self, name: &CertificateName, tokens: &[String]) {
         self.presented().retain(|(_, token), _| !tokens.contains(token));
-        if let Err(error) = self.changed(name).await {
-            tracing::warn!(%error, certificate = %name, "agents keep a challenge until they reconnect");
-        }
+        self.changed(name).await;
     }
 }
 

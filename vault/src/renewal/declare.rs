@@ -102,7 +102,7 @@ impl Issuer {
             created_at: now,
         };
         self.store.insert_certificate(&certificate, &new.deploy_to).await?;
-        self.hub.changed(&certificate.name).await?;
+        self.hub.changed(&certificate.name).await;
         Ok(certificate)
     }
 
@@ -136,7 +136,7 @@ impl Issuer {
     pub async fn renew(&self, name: &CertificateName, force: bool) -> Result<CertificateRecord> {
         self.certificate(name).await?;
         if self.store.make_due(name, self.clock.now(), force).await? {
-            self.hub.changed(name).await?;
+            self.hub.changed(name).await;
         }
         self.certificate(name).await
     }
@@ -162,7 +162,7 @@ impl Issuer {
         let (_, account) = self.accounts.open(who, &certificate.account).await?;
         account.revoke(chain.leaf_der(), reason).await?;
         self.store.revoke_version(name, version.version, reason).await?;
-        self.hub.changed(name).await?;
+        self.hub.changed(name).await;
         self.certificate(name).await
     }
 
@@ -184,7 +184,8 @@ impl Issuer {
             self.signing.destroy(who, KeyPurpose::Certificate, name.as_str()).await?;
         }
         self.store.delete_certificate(name).await?;
-        self.hub.changed(name).await
+        self.hub.changed(name).await;
+        Ok(())
     }
 
     /// Deploys a certificate to further agents.
@@ -204,7 +205,8 @@ impl Issuer {
         for agent in to {
             self.store.insert_deployment(name, agent, self.clock.now()).await?;
         }
-        self.hub.changed(name).await
+        self.hub.changed(name).await;
+        Ok(())
     }
 
     /// Stops deploying to agents; their files stay where they are.
@@ -217,7 +219,8 @@ impl Issuer {
             self.store.remove_deployment(name, agent).await?;
             self.hub.changed_on(agent);
         }
-        self.hub.changed(name).await
+        self.hub.changed(name).await;
+        Ok(())
     }
 
     /// What is being done about a certificate now.

@@ -107,7 +107,7 @@ impl Issuer {
         }
         self.store.insert_order(&order).await?;
         crash_point!("issue.order");
-        self.hub.changed(&certificate.name).await?;
+        self.hub.changed(&certificate.name).await;
         Ok(order)
     }
 
@@ -168,7 +168,8 @@ impl Issuer {
         order.updated_at = self.clock.now();
         self.store.update_order(&order).await?;
         crash_point!("issue.csr");
-        self.hub.changed(name).await
+        self.hub.changed(name).await;
+        Ok(())
     }
 
     async fn drive(&self, certificate: &CertificateRecord, mut order: OrderRecord) -> Result<()> {
@@ -281,7 +282,8 @@ impl Issuer {
         crash_point!("issue.stored");
         tracing::info!(certificate = %certificate.name, version = order.version,
             serial = version.serial, not_after = %version.not_after, "issued");
-        self.hub.changed(&certificate.name).await
+        self.hub.changed(&certificate.name).await;
+        Ok(())
     }
 
     pub(super) async fn certificate(&self, name: &CertificateName) -> Result<CertificateRecord> {
@@ -312,6 +314,7 @@ impl Issuer {
             }
             _ => self.store.fail_attempt(name, &text, attempts, at).await?,
         }
-        self.hub.changed(name).await
+        self.hub.changed(name).await;
+        Ok(())
     }
 }
