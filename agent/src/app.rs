@@ -39,7 +39,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         None => None,
         Some(signer) => {
             let addresses = config.vault.addresses.clone();
-            Some(Signer::new(signer, &config.state_dir, identity.clone(), addresses).await?)
+            let keys = config.signer_keys(signer);
+            Some(Signer::new(signer, keys, identity.clone(), addresses).await?)
         }
     };
     let config = Arc::new(config);
@@ -49,11 +50,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let exchange = Exchange { desired: desired_seen, reports };
     let mut tasks = JoinSet::new();
     let addresses = config.vault.addresses.clone();
+    let listed = signer.as_ref().map_or_else(|| exchange.desired.clone(), Signer::listed);
+    let install = Exchange { desired: listed, ..exchange.clone() };
     tasks.spawn(presenter.run(exchange.clone(), stop.clone()));
     if let Some(signer) = signer {
         tasks.spawn(signer.run(exchange.desired.clone(), stop.clone()));
     }
-    tasks.spawn(Installer { config: config.clone() }.run(exchange.clone(), stop.clone()));
+    tasks.spawn(Installer { config: config.clone() }.run(install, stop.clone()));
     tasks.spawn(keys::run(config, exchange, channel_seen.clone(), stop.clone()));
     tasks.spawn(subscribe::keep_identity(identity.clone(), channel_seen, stop.clone()));
     let subscriber = Subscriber {

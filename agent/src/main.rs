@@ -15,6 +15,7 @@ mod install;
 mod keys;
 mod prove;
 mod signer;
+mod snippet;
 mod status;
 mod subscribe;
 
@@ -91,6 +92,17 @@ enum Verb {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Prints what a web server needs to use keys that the vault keeps.
+    #[command(after_help = "Example: vault-agent snippet nginx --out /etc/vault-agent")]
+    Snippet {
+        #[command(flatten)]
+        options: snippet::Options,
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Text to paste, or JSON.
+        #[arg(short, long, value_enum, default_value_t = SnippetOutput::Text)]
+        output: SnippetOutput,
+    },
     /// Checks a configuration file.
     #[command(
         after_help = "Example: vault-agent check-config --config /etc/vault-agent/agent.toml"
@@ -110,6 +122,12 @@ enum LogFormat {
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {
     Table,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SnippetOutput {
+    Text,
     Json,
 }
 
@@ -159,10 +177,15 @@ fn execute(verb: Verb) -> Result<()> {
             let status = runtime()?.block_on(status::Status::read(&config))?;
             match output {
                 Output::Table => print(&status.table()),
-                Output::Json => {
-                    let text = serde_json::to_string_pretty(&status);
-                    print(&text.map_err(|e| Error::local("encode", "the status", e))?)
-                }
+                Output::Json => print_json(&status),
+            }
+        }
+        Verb::Snippet { options, config, output } => {
+            let config = config::load(&config.config)?;
+            let snippet = snippet::Snippet::make(&config, &options)?;
+            match output {
+                SnippetOutput::Text => print(&snippet.text()),
+                SnippetOutput::Json => print_json(&snippet),
             }
         }
         Verb::Run { config, log_format } => {
@@ -180,6 +203,11 @@ fn execute(verb: Verb) -> Result<()> {
 fn print(text: &str) -> Result<()> {
     let written = writeln!(std::io::stdout(), "{text}");
     written.map_err(|e| Error::local("write", "the answer", e))
+}
+
+fn print_json(answer: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(answer);
+    print(&text.map_err(|e| Error::local("encode", "the answer", e))?)
 }
 
 /// One thread for everything that waits: a web server's machine has better things to do.

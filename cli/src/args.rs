@@ -1,5 +1,7 @@
 //! The command line, as `docs` and scripts know it.
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use vault_proto::v1;
 
@@ -137,10 +139,12 @@ impl ChallengeName {
 }
 
 /// The contract has two options `--profile`: the connection's, anywhere, and the CA's behind `cert
-/// issue`. The latter is told apart by its place before the command line is parsed.
-pub fn tell_profiles_apart(mut args: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    let issue = args.windows(2).position(|pair| pair[0] == "cert" && pair[1] == "issue");
-    for arg in args.iter_mut().skip(issue.map_or(usize::MAX, |at| at + 2)) {
+/// issue` and `cert update`. The latter is told apart by its place before the command line is parsed.
+pub fn tell_profiles_apart(mut args: Vec<OsString>) -> Vec<OsString> {
+    let declares =
+        |pair: &[OsString]| pair[0] == "cert" && (pair[1] == "issue" || pair[1] == "update");
+    let verb = args.windows(2).position(declares);
+    for arg in args.iter_mut().skip(verb.map_or(usize::MAX, |at| at + 2)) {
         let Some(text) = arg.to_str() else { continue };
         if text == "--" {
             break;
@@ -178,6 +182,9 @@ mod tests {
                     --challenge http-01 --profile shortlived --deploy-to web1";
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let cli = Cli::try_parse_from(tell_profiles_apart(line(&text))).unwrap();
+        assert_eq!(cli.connection.profile.as_deref(), Some("prod"));
+        let text = "vaultctl --profile prod cert update shop --profile shortlived";
+        let cli = Cli::try_parse_from(tell_profiles_apart(line(text))).unwrap();
         assert_eq!(cli.connection.profile.as_deref(), Some("prod"));
         let cli = Cli::try_parse_from(line("vaultctl cert list --profile prod")).unwrap();
         assert_eq!(cli.connection.profile.as_deref(), Some("prod"));

@@ -9,6 +9,11 @@ pub mod v1 {
 /// Where the agent's socket is looked for where `VAULT_AGENT_SOCKET` does not say.
 pub const SIGNER_SOCKET: &str = "/run/vault-agent/signer.sock";
 
+/// Where the agent keeps the list of keys, a `keyvault.local.v1.Keys`, where neither its configuration
+/// nor `VAULT_AGENT_KEYS` names another place: a web server that starts before the agent finds its keys
+/// by it.
+pub const SIGNER_KEYS: &str = "/var/lib/vault-agent/signer-keys.pb";
+
 /// The longest message on the agent's socket, in bytes: a signature's input is far below, and so is
 /// a list of a thousand keys.
 pub const LONGEST_LOCAL_MESSAGE: usize = 8 << 20;

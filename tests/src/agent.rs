@@ -135,6 +135,16 @@ impl Agent {
         self.process = None;
     }
 
+    /// What it prints for a web server, `nginx` for example.
+    ///
+    /// # Panics
+    /// Where it refuses.
+    pub fn snippet(&self, server: &str) -> serde_json::Value {
+        let ended = run(self.command(&["snippet", server, "-o", "json"]));
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.json()
+    }
+
     /// What it says of itself.
     pub fn status(&self) -> serde_json::Value {
         let ended = run(self.command(&["status", "-o", "json"]));

@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
-use crate::programs::{toml_command, with_environment};
+use crate::programs::{must, toml_command, with_environment};
 use crate::tls;
 
 /// What it loads, of what Debian's package brings.
@@ -35,12 +35,19 @@ impl Apache {
         tls::placeholder(&dir.path().join("chain.pem"), &dir.path().join("key.pem"));
         fs::write(dir.path().join("apache.conf"), config(dir.path(), server_name, https))
             .expect("apache.conf");
-        let words = words(&environment, dir.path(), &["-D", "FOREGROUND"]);
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        let mut process = Process::spawn("apache", command, dir.path());
+        let mut process = spawn(&environment, dir.path());
         process.wait_listening(https);
         Self { https, environment, process, dir }
+    }
+
+    /// Ends it and starts it anew.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn restart(&mut self) {
+        self.process.end_by(rustix::process::Signal::TERM);
+        self.process = spawn(&self.environment, self.dir.path());
+        self.process.wait_listening(self.https);
     }
 
     /// A file in its directory: `chain.pem`, `key.pem`, `apache.conf`.
@@ -58,10 +65,32 @@ impl Apache {
         toml_command(&words(&self.environment, self.dir.path(), &["-k", "graceful"]))
     }
 
+    /// Makes it load its files anew and lets its workers finish.
+    ///
+    /// # Panics
+    /// Where it refuses.
+    pub fn reload(&self) {
+        let words = words(&self.environment, self.dir.path(), &["-k", "graceful"]);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        must(words[0], &words[1..]);
+    }
+
+    /// Its master process.
+    pub fn master(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills its workers.
     pub fn kill_workers(&self) {
         self.process.kill_children();
     }
+}
+
+fn spawn(environment: &[(String, String)], dir: &Path) -> Process {
+    let words = words(environment, dir, &["-D", "FOREGROUND"]);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    Process::spawn("apache", command, dir)
 }
 
 fn config(dir: &Path, server_name: &str, https: SocketAddr) -> String {

@@ -20,6 +20,7 @@ use vault_proto::{
     v1,
 };
 
+use crate::agent::Agent;
 use crate::process::PATIENCE;
 use crate::vault::Vault;
 
@@ -40,6 +41,19 @@ impl Certificate {
     pub fn of(dir: &Path) -> Self {
         let read = |name: &str| fs::read_to_string(dir.join(name)).expect("a certificate's file");
         Self { chain: read("cert.pem"), key: read("key.pem") }
+    }
+
+    /// An enrolled agent's, and the vault's root, PEM.
+    ///
+    /// # Panics
+    /// Where it has none.
+    pub fn of_agent(agent: &Agent) -> (Self, String) {
+        let identity = agent.identity();
+        let (key, certificates) = identity.split_once("-----BEGIN CERT").expect("certificates");
+        let certificates = format!("-----BEGIN CERT{certificates}");
+        let root = certificates.rfind("-----BEGIN CERT").expect("a root");
+        let (chain, root) = certificates.split_at(root);
+        (Self { chain: chain.to_owned(), key: key.to_owned() }, root.to_owned())
     }
 }
 

@@ -54,9 +54,28 @@ impl Haproxy {
         toml_command(&["sh".to_owned(), "-c".to_owned(), line])
     }
 
+    /// Makes it load its files anew and lets its worker finish.
+    pub fn reload(&self) {
+        self.process.signal(rustix::process::Signal::USR2);
+    }
+
+    /// Its master process.
+    pub fn master(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills its worker.
     pub fn kill_worker(&self) {
         self.process.kill_children();
+    }
+
+    /// Ends it and starts it anew.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn restart(&mut self) {
+        self.process.terminate();
+        self.restart_when_ended();
     }
 
     /// Waits until it has ended, and starts it anew, as systemd does with its unit.
@@ -80,7 +99,7 @@ fn config(dir: &Path, https: SocketAddr) -> String {
     let user = if is_root { "  user haproxy\n  group haproxy\n" } else { "" };
     format!(
         "global\n  maxconn 64\n  nbthread 2\n{user}\
-         defaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 50s\n  timeout server 5s\n\
          frontend tls\n  bind {https} ssl crt {} ssl-min-ver TLSv1.2\n  http-request return status 200\n",
         dir.join("chain.pem").display(),
     )

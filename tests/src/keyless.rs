@@ -1,19 +1,22 @@
-//! What a web server needs to use keys that the vault keeps: the PKCS#11 module, OpenSSL's provider
-//! or engine for it, and the agent's socket.
+//! What a web server needs to use keys that the vault keeps, as `vault-agent snippet` makes it: OpenSSL's
+//! configuration and the variables that lead to the PKCS#11 module and the agent's socket.
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::PathBuf,
+    process::Command,
 };
 
 use tempfile::TempDir;
 
-use crate::programs::ours;
+use crate::programs::{ours, run};
 
 /// A directory that web servers' workers can reach, with the agent's socket and OpenSSL's
-/// configuration.
+/// configuration. The list of keys is where the agent's user and root alone can reach it, as in a
+/// state directory.
 pub struct Keyless {
+    environment: Vec<(String, String)>,
     dir: TempDir,
 }
 
@@ -23,16 +26,7 @@ impl Keyless {
     /// # Panics
     /// Where module or provider are missing.
     pub fn new() -> Self {
-        Self::with(&format!(
-            "openssl_conf = openssl_init\n\
-             [openssl_init]\nproviders = provider_sect\n\
-             [provider_sect]\ndefault = default_sect\npkcs11 = pkcs11_sect\n\
-             [default_sect]\nactivate = 1\n\
-             [pkcs11_sect]\nmodule = {}\npkcs11-module-path = {}\n\
-             pkcs11-module-load-behavior = early\nactivate = 1\n",
-            library("ossl-modules").display(),
-            ours("libvault_pkcs11.so").display(),
-        ))
+        Self::with("openssl")
     }
 
     /// With OpenSSL's engine.
@@ -40,21 +34,28 @@ impl Keyless {
     /// # Panics
     /// Where module or engine are missing.
     pub fn by_engine() -> Self {
-        Self::with(&format!(
-            "openssl_conf = openssl_init\n\
-             [openssl_init]\nengines = engine_sect\n\
-             [engine_sect]\npkcs11 = pkcs11_sect\n\
-             [pkcs11_sect]\nengine_id = pkcs11\ndynamic_path = {}\nMODULE_PATH = {}\n",
-            library("engines-3").display(),
-            ours("libvault_pkcs11.so").display(),
-        ))
+        Self::with("openssl-engine")
     }
 
-    fn with(config: &str) -> Self {
+    fn with(server: &str) -> Self {
         let everybody = fs::Permissions::from_mode(0o755);
         let dir = tempfile::Builder::new().permissions(everybody).tempdir().expect("directory");
-        let keyless = Self { dir };
-        fs::write(keyless.file("openssl.cnf"), config).expect("openssl.cnf");
+        fs::DirBuilder::new().mode(0o700).create(dir.path().join("private")).expect("directory");
+        let mut keyless = Self { environment: Vec::new(), dir };
+        let config = format!(
+            "state_dir = {:?}\n[vault]\naddresses = [\"vault.invalid:8200\"]\n{}",
+            keyless.file("private"),
+            keyless.signer()
+        );
+        fs::write(keyless.file("agent.toml"), config).expect("agent.toml");
+        let mut command = Command::new(ours("vault-agent"));
+        command.args(["snippet", server, "-o", "json", "--config"]);
+        command.arg(keyless.file("agent.toml")).arg("--out").arg(keyless.dir.path());
+        // The one that is tested, wherever another may be installed.
+        command.arg("--pkcs11-module").arg(ours("libvault_pkcs11.so"));
+        let ended = run(command);
+        assert_eq!(ended.code, 0, "deploy/dependencies.sh --for-tests: {ended:?}");
+        keyless.environment = environment(&ended.json());
         keyless
     }
 
@@ -68,13 +69,14 @@ impl Keyless {
         self.file("signer.sock")
     }
 
+    /// The agent's list of keys.
+    pub fn keys(&self) -> PathBuf {
+        self.file("private/keys.pb")
+    }
+
     /// The variables of a web server.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let text = |path: PathBuf| path.display().to_string();
-        vec![
-            ("OPENSSL_CONF".to_owned(), text(self.file("openssl.cnf"))),
-            ("VAULT_AGENT_SOCKET".to_owned(), text(self.socket())),
-        ]
+        self.environment.clone()
     }
 
     /// The agent's `[signer]`, for workers that run as any of the users that Debian's web servers
@@ -85,7 +87,8 @@ impl Keyless {
             users.lines().any(|line| line.split(':').next() == Some(*user))
         };
         let users: Vec<_> = ["www-data", "nobody", "haproxy"].into_iter().filter(there).collect();
-        format!("[signer]\nsocket = {:?}\nallow = {users:?}\n", self.socket())
+        let (socket, keys) = (self.socket(), self.keys());
+        format!("[signer]\nsocket = {socket:?}\nkeys = {keys:?}\nallow = {users:?}\n")
     }
 }
 
@@ -95,10 +98,8 @@ impl Default for Keyless {
     }
 }
 
-/// Where Debian keeps a library of OpenSSL's.
-fn library(folder: &str) -> PathBuf {
-    let machines = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
-    let mut places = machines.map(|entry| entry.path().join(folder).join("pkcs11.so"));
-    let found = places.find(|file| Path::is_file(file));
-    found.unwrap_or_else(|| panic!("no {folder}/pkcs11.so: deploy/dependencies.sh --for-tests"))
+fn environment(snippet: &serde_json::Value) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    let variables = snippet["environment"].as_array().expect("variables").iter();
+    variables.map(|variable| (text(&variable["name"]), text(&variable["value"]))).collect()
 }

@@ -29,9 +29,32 @@ pub fn inside(test: &str, names: &[&str], body: impl FnOnce()) {
         prepare(names);
         return body();
     }
+    again(test, &["--user", "--map-root-user", "--net", "--mount"]);
+}
+
+/// Runs `body` as root among this machine's other users, so that it may run programs as any of them:
+/// at once where the test is root's, else inside, where they are the subordinate ids of the test's
+/// user (`/etc/subuid`). `test` is the path of the test that calls, below its crate.
+///
+/// # Panics
+/// Where `body` does, with what the inner process has written, or the user has no subordinate ids.
+pub fn among_users(test: &str, body: impl FnOnce()) {
+    match rustix::process::geteuid().is_root() {
+        true => body(),
+        false => again(test, &["--user", "--map-root-user", "--map-auto"]),
+    }
+}
+
+/// The words before a program that is run as a user, by one who is root among users.
+pub fn as_user(name: &str) -> Vec<String> {
+    let words = ["setpriv", "--reuid", name, "--regid", name, "--clear-groups", "--"];
+    words.map(str::to_owned).to_vec()
+}
+
+fn again(test: &str, namespaces: &[&str]) {
     let dir = tempfile::tempdir().expect("directory");
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--net", "--mount"]);
+    command.args(namespaces);
     // Its processes end with it, however it ends.
     command.args(["--pid", "--fork", "--kill-child"]);
     command.arg(env::current_exe().expect("this program"));

@@ -9,6 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::agent::Agent;
 use crate::namespace;
 use crate::process::{Process, eventually, free_port};
 use crate::programs::{must, toml_command, with_environment};
@@ -64,12 +65,19 @@ impl Nginx {
             key = at("key.pem"),
         );
         fs::write(at("nginx.conf"), config).expect("nginx.conf");
-        let mut command = Command::new("nginx");
-        command.args(["-e", "stderr", "-p", &at(""), "-c", &at("nginx.conf")]);
-        command.envs(environment.iter().cloned());
-        let mut process = Process::spawn("nginx", command, dir.path());
+        let mut process = spawn(dir.path(), &environment);
         process.wait_listening(https);
         Self { environment, dir, https, process }
+    }
+
+    /// Ends it and starts it anew.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn restart(&mut self) {
+        self.process.end_by(rustix::process::Signal::TERM);
+        self.process = spawn(self.dir.path(), &self.environment);
+        self.process.wait_listening(self.https);
     }
 
     /// A file in its directory: `chain.pem`, `key.pem`, `webroot`, `nginx.conf`.
@@ -136,6 +144,20 @@ impl Nginx {
         });
     }
 
+    /// Its master process.
+    pub fn master(&self) -> &Process {
+        &self.process
+    }
+
+    /// Writes a configuration by OpenSSL's engine, as its agent says it. nginx takes it once the vault
+    /// has the key: at the agent's first reload.
+    ///
+    /// # Panics
+    /// Where the agent installs nothing into it.
+    pub fn configure_engine(&self, agent: &Agent) {
+        configure_engine(self.dir(), agent);
+    }
+
     /// Kills its workers.
     pub fn kill_workers(&self) {
         self.process.kill_children();
@@ -145,6 +167,38 @@ impl Nginx {
     pub fn log(&self) -> String {
         self.process.log()
     }
+}
+
+/// [`Nginx::configure_engine`] of the nginx in this directory.
+///
+/// # Panics
+/// Where the agent installs nothing into it.
+pub fn configure_engine(dir: &Path, agent: &Agent) {
+    let conf = dir.join("nginx.conf");
+    let config = fs::read_to_string(&conf).expect("nginx.conf");
+    let snippet = agent.snippet("nginx-engine");
+    let lines = |place: &str| {
+        let parts = snippet["parts"].as_array().expect("parts").iter();
+        let parts = parts.filter(|part| part["place"].as_str().is_some_and(|p| p.contains(place)));
+        let lines = parts.flat_map(|part| part["lines"].as_array().expect("lines"));
+        lines.map(|line| line.as_str().expect("a line").to_owned()).collect::<Vec<_>>()
+    };
+    let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
+    let (chain, key) = (chain.display(), key.display());
+    let before = format!("ssl_certificate {chain}; ssl_certificate_key {key};");
+    assert!(config.contains(&before), "{config}");
+    let config = config.replace(&before, &lines("in the server of").join(" "));
+    // What its environment is was said when it was started.
+    let top = lines("at the top").into_iter().filter(|line| !config.contains(line));
+    let top: Vec<_> = top.collect();
+    fs::write(conf, format!("{}\n{config}", top.join("\n"))).expect("nginx.conf");
+}
+
+fn spawn(dir: &Path, environment: &[(String, String)]) -> Process {
+    let mut command = Command::new("nginx");
+    command.args(["-e", "stderr", "-p"]).arg(dir).arg("-c").arg(dir.join("nginx.conf"));
+    command.envs(environment.iter().cloned());
+    Process::spawn("nginx", command, dir)
 }
 
 impl Drop for Nginx {

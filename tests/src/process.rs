@@ -102,26 +102,36 @@ impl Process {
         let _ = rustix::process::kill_process(pid.expect("pid"), signal);
     }
 
+    /// The process ids of its children, a server's workers for example.
+    pub fn children(&self) -> Vec<String> {
+        let list = format!("/proc/{0}/task/{0}/children", self.id());
+        let ids = fs::read_to_string(&list).unwrap_or_default();
+        ids.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Waits until these children of it are gone, whatever others it has by then.
+    ///
+    /// # Panics
+    /// Where they stay.
+    pub fn wait_gone(&self, children: &[String]) {
+        eventually(&format!("{}'s children are gone", self.name), || {
+            self.children().iter().all(|id| !children.contains(id)).then_some(())
+        });
+    }
+
     /// Kills its children (SIGKILL), a server's workers for example, and waits until they are gone;
     /// it may have new ones by then.
     ///
     /// # Panics
     /// Where it has none.
     pub fn kill_children(&self) {
-        let list = format!("/proc/{0}/task/{0}/children", self.id());
-        let children = || {
-            let ids = fs::read_to_string(&list).unwrap_or_default();
-            ids.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-        };
-        let killed = children();
+        let killed = self.children();
         assert!(!killed.is_empty(), "{} has no children", self.name);
         for id in &killed {
             let pid = id.parse().ok().and_then(rustix::process::Pid::from_raw).expect("pid");
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        eventually(&format!("{}'s children are gone", self.name), || {
-            children().iter().all(|id| !killed.contains(id)).then_some(())
-        });
+        self.wait_gone(&killed);
     }
 
     /// Waits until `ready` holds.

@@ -121,6 +121,19 @@ impl SignerSocket {
         self.file("signer.sock")
     }
 
+    /// Keeps its list on disk as it is now, as the agent does with every list.
+    ///
+    /// # Panics
+    /// Where it cannot.
+    pub fn keep_list(&self) {
+        fs::write(self.kept(), self.behaviour().list().encode_to_vec()).expect("the list");
+    }
+
+    /// Where a list is looked for while nobody listens; there is none unless it was kept.
+    pub fn kept(&self) -> PathBuf {
+        self.file("signer-keys.pb")
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -134,7 +147,7 @@ impl SignerSocket {
     /// A command that finds this socket.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env("VAULT_AGENT_SOCKET", self.path());
+        command.env("VAULT_AGENT_SOCKET", self.path()).env("VAULT_AGENT_KEYS", self.kept());
         // Long, because a loaded machine is slow and nothing here asserts a time.
         command.env("VAULT_AGENT_TIMEOUT_MS", "120000");
         command.env("VAULT_PKCS11_DEBUG", "1").current_dir(self.dir());
@@ -207,6 +220,13 @@ impl Default for SignerSocket {
     }
 }
 
+impl Behaviour {
+    fn list(&self) -> Keys {
+        let keys = self.keys.iter().map(|key| key.listed.clone()).collect();
+        Keys { token_label: TOKEN.to_owned(), keys }
+    }
+}
+
 impl Shared {
     async fn serve(&self, mut stream: UnixStream) {
         while let Some(request) = read(&mut stream).await {
@@ -224,8 +244,7 @@ impl Shared {
     async fn answer(&self, request: Request, behaviour: &Behaviour) -> Answer {
         let Some(Ask::Sign(sign)) = request.ask else {
             self.lists.fetch_add(1, Ordering::SeqCst);
-            let keys = behaviour.keys.iter().map(|key| key.listed.clone()).collect();
-            return Answer::Keys(Keys { token_label: TOKEN.to_owned(), keys });
+            return Answer::Keys(behaviour.list());
         };
         self.signatures.fetch_add(1, Ordering::SeqCst);
         if !GIVEN_DIGESTS.contains(&sign.mechanism) {

@@ -11,5 +11,6 @@ mod cli {
     mod names;
     mod scene;
     mod terminal;
+    mod update;
     mod verbs;
 }

@@ -104,6 +104,25 @@ fn a_destruction_that_began_is_completed_or_did_not_happen() {
 }
 
 #[test]
+fn a_destruction_of_several_versions_that_began_is_finished_by_the_next() {
+    let mut vault = Vault::initialized();
+    for point in ["destroy.hsm", "destroy.store"] {
+        let name = point.replace('.', "-");
+        vault.ok(&["key", "generate", &name, "--algorithm", "ec-p256"]);
+        vault.ok(&["key", "rotate", &name]);
+        vault.ok(&["key", "rotate", &name]);
+        crash_at(&mut vault, point, &["key", "destroy", &name, "--yes"]);
+        assert_eq!(objects(&vault), 3, "{point}: one of three is gone");
+        // Nothing is hidden that still is in the HSM.
+        assert!(names(&vault).contains(&name), "{point}");
+        vault.ok(&["key", "destroy", &name, "--yes"]);
+        assert_eq!(objects(&vault), 1, "{point}: the internal CA's key alone");
+        vault.ctl(&["key", "destroy", &name, "--yes"]).refused(3, "no such key");
+        nothing_is_left_open(&vault);
+    }
+}
+
+#[test]
 fn a_signature_without_a_result_was_not_handed_out_and_is_accounted_for() {
     let mut vault = Vault::initialized();
     vault.ok(&["key", "generate", "k", "--algorithm", "ec-p256"]);

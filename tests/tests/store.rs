@@ -2,6 +2,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
 mod store {
+    use testkit::records;
+
     #[macro_use]
     mod world;
     mod accounts;
@@ -13,6 +15,6 @@ mod store {
     mod keys;
     mod opening;
     mod orders;
-    mod records;
+    mod unused_keys;
     mod writers;
 }

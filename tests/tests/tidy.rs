@@ -19,7 +19,7 @@ const STOREYS: &[&[&str]] = &[
     &["app"],
     &["api"],
     &["accounts", "identities", "renewal", "push", "acme", "keyless", "signing", "backup"],
-    &["policy", "keystore", "x509", "store", "audit", "settings", "config"],
+    &["policy", "keystore", "x509", "store", "wire", "audit", "settings", "config"],
     &["clock", "error", "named", "fault"],
 ];
 

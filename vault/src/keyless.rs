@@ -20,7 +20,8 @@ use crate::keystore::{Mechanism, Signature};
 use crate::policy::Principal;
 use crate::signing::Signing;
 use crate::store::{
-    AgentStatus, CertificateRecord, Custody, KeyRecord, KeyState, Store, TlsUse, VersionRecord,
+    AgentStatus, CertificateRecord, Custody, KeyRecord, KeyState, Recent, Store, TlsUse,
+    VersionRecord,
 };
 
 /// The room. Cheap to clone.
@@ -58,11 +59,20 @@ impl Keyless {
         Self { store, signing, clock, limiter }
     }
 
-    /// What an agent may use now.
+    /// What an agent may use now; `recent` is what was found last.
     ///
     /// # Errors
     /// `Unauthenticated` where the agent is not active any more.
-    pub async fn usable(&self, agent: &AgentName) -> Result<UsableKeys> {
+    pub async fn usable(
+        &self,
+        agent: &AgentName,
+        recent: &Recent<Arc<UsableKeys>>,
+    ) -> Result<Arc<UsableKeys>> {
+        let find = async { self.find(agent).await.map(Arc::new) };
+        recent.read(self.store.as_ref(), find).await
+    }
+
+    async fn find(&self, agent: &AgentName) -> Result<UsableKeys> {
         let known = self.store.agent(agent).await?;
         if known.is_none_or(|known| known.status != AgentStatus::Active) {
             let why = "it is not active";

@@ -20,4 +20,5 @@ pub mod renewal;
 pub mod settings;
 pub mod signing;
 pub mod store;
+mod wire;
 pub mod x509;

@@ -144,7 +144,8 @@ fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
             }
             match code {
                 None => stop.cancel(),
-                Some(code) => std::process::exit(code),
+                // Without exit handlers: they would pull the HSM's module away under a call.
+                Some(code) => signal_hook::low_level::exit(code),
             }
         }
     })

@@ -17,6 +17,7 @@ mod api;
 mod attributes;
 mod fork;
 mod frame;
+mod kept;
 mod key;
 mod mechanism;
 mod memory;

@@ -10,18 +10,19 @@ use std::{
 };
 
 use cryptoki_sys::{
-    CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKR_SESSION_HANDLE_INVALID, CKR_USER_ALREADY_LOGGED_IN,
-    CKR_USER_NOT_LOGGED_IN,
+    CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKR_SESSION_HANDLE_INVALID,
+    CKR_USER_ALREADY_LOGGED_IN, CKR_USER_NOT_LOGGED_IN,
 };
 use vault_proto::local::v1::{PssParameters, response::Answer};
 
 use crate::{
+    kept,
     key::Key,
     mechanism::Mechanism,
     objects::Objects,
     rv::{Result, fail},
     settings::Settings,
-    transport::{Agent, answer, refused},
+    transport::{Agent, Failure, Patience, answer, refused},
 };
 
 /// The token's name where no agent has said it yet.
@@ -85,29 +86,64 @@ impl State {
         self.agent.idle().clear();
     }
 
-    /// Asks the agent what there is. Nothing is remembered instead: after a renewal the first search
-    /// must find the new key.
-    pub(crate) fn refresh(&self) -> Result {
+    /// Finds objects by asking the agent what there is: after a renewal the first search must find the
+    /// new key. Where the agent does not say it at once, what it keeps on disk says the same, since it
+    /// keeps a list before it gives it out; so a web server can start without an agent. What is not
+    /// found there is worth waiting for.
+    pub(crate) fn find(
+        &self,
+        wanted: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)],
+    ) -> Result<Vec<CK_OBJECT_HANDLE>> {
+        match self.refresh(Patience::Once) {
+            Err(Failure::Unreachable(_)) => {
+                if self.take_kept() {
+                    let found = self.lock().objects.find(wanted);
+                    if !found.is_empty() {
+                        return Ok(found);
+                    }
+                }
+                self.refresh(Patience::Whole)?;
+            }
+            asked => asked?,
+        }
+        Ok(self.lock().objects.find(wanted))
+    }
+
+    fn refresh(&self, patience: Patience) -> std::result::Result<(), Failure> {
         let asked = self.questions.fetch_add(1, Ordering::Relaxed) + 1;
-        let list = self.agent.list()?;
+        let list = self.agent.list(patience)?;
         if self.lock().objects.knows(&list) {
             return Ok(());
         }
         let keys = match answer(&list)? {
             Answer::Keys(keys) => keys,
-            other => return Err(refused(other).into()),
+            other => return Err(refused(other)),
         };
         let eddsa = self.agent.settings().eddsa;
         self.lock().objects.take(keys, list, asked, eddsa);
         Ok(())
     }
 
+    /// Takes over the list on disk; whether there is one.
+    fn take_kept(&self) -> bool {
+        let settings = self.agent.settings();
+        let Some(keys) = settings.keys.as_deref().and_then(|path| kept::read(path).ok()) else {
+            return false;
+        };
+        let asked = self.questions.fetch_add(1, Ordering::Relaxed) + 1;
+        // No answer of the agent's is empty, so its next one is taken.
+        self.lock().objects.take(keys, Vec::new(), asked, settings.eddsa);
+        true
+    }
+
     /// The token's name. Libraries ask for it once, when they are loaded, and leave a slot whose
-    /// token cannot be read out for good; so there is always one. Where the agent does not say it
-    /// in time, key URIs without `token=` work as soon as it is back.
+    /// token cannot be read out for good; so there is always one, and nobody waits for it who may
+    /// not want any key. Where neither agent nor disk say it, key URIs without `token=` work as soon
+    /// as the agent is there.
     pub(crate) fn label(&self) -> String {
         let known = || self.lock().objects.label().map(str::to_owned);
-        let label = known().or_else(|| self.refresh().ok().and_then(|()| known()));
+        let asked = || self.refresh(Patience::Once).is_ok() || self.take_kept();
+        let label = known().or_else(|| if asked() { known() } else { None });
         label.unwrap_or_else(|| NAMELESS.to_owned())
     }
 }

@@ -37,6 +37,19 @@ use crate::{
 /// a handshake waits.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
+/// How long a server that starts may be held up where it need not be: a healthy agent answers in far
+/// less.
+const ONCE: Duration = Duration::from_millis(500);
+
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Until the deadline, over an agent's restart and everything else.
+    Whole,
+    /// One try and a moment: there is something else to go by.
+    Once,
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -75,7 +88,7 @@ impl Agent {
 
     /// Asks for a signature.
     pub(crate) fn sign(&self, sign: Sign) -> Result<Vec<u8>, Failure> {
-        self.said("signature", || match answer(&self.ask(Ask::Sign(sign))?)? {
+        self.said("signature", || match answer(&self.ask(Ask::Sign(sign), Patience::Whole)?)? {
             Answer::Signature(signature) => Ok(signature.signature),
             other => Err(refused(other)),
         })
@@ -83,8 +96,8 @@ impl Agent {
 
     /// Asks for the list of keys: as it came, for [`answer`], so that a list that is the old one need
     /// not be read.
-    pub(crate) fn list(&self) -> Result<Vec<u8>, Failure> {
-        self.said("list of keys", || self.ask(Ask::ListKeys(ListKeys {})))
+    pub(crate) fn list(&self, patience: Patience) -> Result<Vec<u8>, Failure> {
+        self.said("list of keys", || self.ask(Ask::ListKeys(ListKeys {}), patience))
     }
 
     /// Says on stderr, where the user wants it, why there is no `what`. A PKCS#11 caller gets no more
@@ -101,13 +114,19 @@ impl Agent {
         result
     }
 
-    fn ask(&self, ask: Ask) -> Result<Vec<u8>, Failure> {
+    fn ask(&self, ask: Ask, patience: Patience) -> Result<Vec<u8>, Failure> {
         let question = frame::pack(&Request { ask: Some(ask) }).ok_or(Failure::TooLong)?;
-        let end = Instant::now() + self.settings.timeout;
+        let (whole, once) = (self.settings.timeout, patience == Patience::Once);
+        let wait = if once { whole.min(ONCE) } else { whole };
+        let end = Instant::now() + wait;
         if let Some(idle) = self.idle.take() {
-            match exchange(&idle, &question, end) {
+            // Idle ones wait for the whole time, as most questions want it.
+            let asked = if once { wait_at_most(&idle, wait) } else { Ok(()) };
+            match asked.and_then(|()| exchange(&idle, &question, end)) {
                 Ok(answer) => {
-                    self.idle.put(idle);
+                    if !once || wait_at_most(&idle, whole).is_ok() {
+                        self.idle.put(idle);
+                    }
                     return Ok(answer);
                 }
                 Err(error) if !is_worth_another(&error) => return Err(error.into()),
@@ -121,7 +140,7 @@ impl Agent {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if !is_worth_another(&error) || Instant::now() + pause >= end {
+            if once || !is_worth_another(&error) || Instant::now() + pause >= end {
                 return Err(error.into());
             }
             thread::sleep(pause);

@@ -110,11 +110,30 @@ pub struct Signer {
     /// that web servers' workers run as.
     #[serde(default)]
     pub allow: Vec<String>,
+    /// How long one signature is waited for, whatever happens in between. Default 5s: most visitors
+    /// give up on a handshake later than this. The module gives up after `VAULT_AGENT_TIMEOUT_MS`.
+    #[serde(default = "Signer::default_deadline", with = "humantime_serde")]
+    pub deadline: Duration,
+    /// Where the list of keys is kept for web servers that start before the agent; nothing in it is
+    /// secret. Default `signer-keys.pb` in `state_dir`. Where that is another place than
+    /// `/var/lib/vault-agent/signer-keys.pb`, `VAULT_AGENT_KEYS` names it to the module.
+    #[serde(default)]
+    pub keys: Option<PathBuf>,
+}
+
+impl Config {
+    /// Where the list of keys is kept.
+    pub fn signer_keys(&self, signer: &Signer) -> PathBuf {
+        signer.keys.clone().unwrap_or_else(|| self.state_dir.join("signer-keys.pb"))
+    }
 }
 
 impl Signer {
     fn default_socket() -> PathBuf {
         vault_proto::local::SIGNER_SOCKET.into()
+    }
+    fn default_deadline() -> Duration {
+        Duration::from_secs(5)
     }
 }
 

@@ -1,12 +1,15 @@
 //! From text to [`Config`], collecting every fault on the way.
 
-use std::{collections::BTreeMap, fmt, fs, ops::Range, path::Path};
+use std::{collections::BTreeMap, fmt, fs, ops::Range, path::Path, time::Duration};
 
 use serde::de::DeserializeOwned;
 use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::{Config, Http01, Install, Signer};
 use crate::error::{Error, Result};
+
+/// No visitor of a web server waits longer.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
 
 /// One thing wrong with a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,13 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     if let Some(signer) = &signer {
         let lines = reader.lines_of("signer");
         reader.absolute(lines.get("socket"), "[signer] socket", &signer.socket);
+        if let Some(keys) = &signer.keys {
+            reader.absolute(lines.get("keys"), "[signer] keys", keys);
+        }
+        if signer.deadline.is_zero() || signer.deadline > LONGEST_DEADLINE {
+            let why = "[signer] deadline is not between 1ms and 10m";
+            reader.fault_at(lines.get("deadline"), why);
+        }
     }
     for (at, placed) in installs.iter().enumerate() {
         reader.check_install(placed);
@@ -304,6 +314,8 @@ webroot = "/var/www/html"
             ("[http01]", "[http02]", 12, "unknown table or field `http02`"),
             ("127.0.0.1:443", "localhost:443", 11, "address"),
             ("webroot =", "docroot =", 13, "unknown variant `docroot`"),
+            ("[http01]", "[signer]\ndeadline = \"0s\"\n[http01]", 13, "not between"),
+            ("[http01]", "[signer]\ndeadline = \"1h\"\n[http01]", 13, "not between"),
         ] {
             let faults = parse(&GOOD.replace(from, to)).unwrap_err();
             assert_eq!(faults.len(), 1, "{faults:?}");

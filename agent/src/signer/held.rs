@@ -1,7 +1,7 @@
 //! What is known of the keys that the vault keeps for this agent, as the module shows it. Kept on
-//! disk, so that a web server that starts while the vault is away finds its key.
+//! disk, so that a web server that starts while vault or agent are away finds its key.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use der::{Decode as _, Encode as _, asn1::OctetStringRef};
 use prost::Message as _;
@@ -16,8 +16,8 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 
-/// The file's name in the state directory; a `keyvault.local.v1.Keys`.
-const FILE: &str = "signer-keys.pb";
+/// For everybody whom its directory lets in: it says what certificates say.
+const MODE: u32 = 0o644;
 
 /// rsaEncryption (RFC 8017 appendix A.1).
 const RSA: der::asn1::ObjectIdentifier =
@@ -40,23 +40,33 @@ struct RsaPublicKey<'a> {
 pub struct Keys {
     file: PathBuf,
     list: watch::Sender<List>,
+    listed: watch::Sender<Desired>,
 }
 
 impl Keys {
-    /// Reads what was known.
+    /// Reads what was known, and keeps it under the name that the agent has now.
     ///
     /// # Errors
-    /// Where the state directory is damaged.
-    pub fn load(state_dir: &Path, identity: &Identity) -> Result<Self> {
-        let file = state_dir.join(FILE);
+    /// Where the file is there and cannot be read.
+    pub fn load(file: PathBuf, identity: &Identity) -> Result<Self> {
         let known = durable::read(&file)?.and_then(|bytes| List::decode(bytes.as_slice()).ok());
-        let list = known.unwrap_or_else(|| List { token_label: identity.name(), keys: Vec::new() });
-        Ok(Self { file, list: watch::Sender::new(list) })
+        let list = List { token_label: identity.name(), ..known.clone().unwrap_or_default() };
+        if known.as_ref() != Some(&list) {
+            said(durable::write(&file, &list.encode_to_vec(), MODE));
+        }
+        let (list, listed) = (watch::Sender::new(list), watch::Sender::default());
+        Ok(Self { file, list, listed })
     }
 
     /// The list, and every change of it.
     pub fn watch(&self) -> watch::Receiver<List> {
         self.list.subscribe()
+    }
+
+    /// The desired state as far as its keys are listed: what a web server is given to load, the module
+    /// must find.
+    pub fn listed(&self) -> watch::Receiver<Desired> {
+        self.listed.subscribe()
     }
 
     /// Follows the desired state until `stop`.
@@ -67,18 +77,24 @@ impl Keys {
                 let next = List { keys: keys(&now), ..self.list.borrow().clone() };
                 if next != *self.list.borrow() {
                     let (file, bytes) = (self.file.clone(), next.encode_to_vec());
-                    let kept = blocking(move || durable::write(&file, &bytes, 0o600)).await;
-                    if let Err(error) = kept {
-                        tracing::warn!(%error, "the list of keys is not kept");
-                    }
+                    // On disk first: what the module finds there is never older than what it is told.
+                    said(blocking(move || durable::write(&file, &bytes, MODE)).await);
                     self.list.send_replace(next);
                 }
             }
+            self.listed.send_replace(now);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = desired.changed() => if changed.is_err() { return },
             }
         }
+    }
+}
+
+/// Without the list on disk everything works but a web server's start while there is no agent.
+fn said(kept: Result<()>) {
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the list of keys is not kept");
     }
 }
 

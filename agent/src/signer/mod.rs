@@ -6,7 +6,7 @@ mod socket;
 mod upstream;
 pub mod uri;
 
-use std::{path::Path, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -27,20 +27,25 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Binds the socket and reads what is known of the keys.
+    /// Binds the socket and reads what is known of the keys, the list at `keys`.
     ///
     /// # Errors
     /// `Invalid` where a user or group is not there, `Unavailable` where the socket cannot be made.
     pub async fn new(
         config: &Config,
-        state_dir: &Path,
+        keys: PathBuf,
         identity: Arc<Identity>,
         addresses: Vec<String>,
     ) -> Result<Self> {
-        let keys = held::Keys::load(state_dir, &identity)?;
-        let (upstream, client) = Upstream::new(identity, addresses);
+        let keys = held::Keys::load(keys, &identity)?;
+        let (upstream, client) = Upstream::new(identity, addresses, config.deadline);
         let socket = Socket::bind(config, client, keys.watch()).await?;
         Ok(Self { socket, upstream, keys })
+    }
+
+    /// The desired state as far as web servers can find its keys: what is installed follows this one.
+    pub fn listed(&self) -> watch::Receiver<Desired> {
+        self.keys.listed()
     }
 
     /// Serves until `stop`.

@@ -32,7 +32,7 @@ use vault_proto::local::{
     },
 };
 
-use super::upstream::{Client, Wanted};
+use super::upstream::{Client, Stopping, Wanted};
 use crate::config::Signer as Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::install::user;
@@ -176,29 +176,34 @@ impl Answering {
         while let Some(asked) = ask(&mut stream, &mut bytes).await? {
             let answered = match asked {
                 Ask::ListKeys(_) => Answer::Keys(self.keys.borrow().clone()),
-                Ask::Sign(sign) => self.sign(sign).await,
+                Ask::Sign(sign) => match self.sign(sign).await {
+                    Ok(answered) => answered,
+                    // Hung up on, the module asks the agent that comes next.
+                    Err(Stopping) => return Ok(()),
+                },
             };
             answer(&mut stream, answered).await?;
         }
         Ok(())
     }
 
-    async fn sign(&self, sign: Sign) -> Answer {
+    async fn sign(&self, sign: Sign) -> Result<Answer, Stopping> {
         let Some(mechanism) = mechanism(&sign) else {
-            return refusal(Reason::Mechanism, "the mechanism or its parameters are not offered");
+            let why = "the mechanism or its parameters are not offered";
+            return Ok(refusal(Reason::Mechanism, why));
         };
         let known = self.keys.borrow().keys.iter().any(|key| key.id == sign.key_id);
         if !known {
-            return refusal(Reason::NoKey, "no certificate here has this key");
+            return Ok(refusal(Reason::NoKey, "no certificate here has this key"));
         }
         let wanted = Wanted { key_id: sign.key_id, mechanism, data: sign.data };
-        match self.client.sign(wanted).await {
+        Ok(match self.client.sign(wanted).await? {
             Ok(signature) => Answer::Signature(Signature { signature }),
             Err(error) => {
                 tracing::warn!(%error, hint = error.hint, "a handshake was not signed");
                 refusal(reason(error.kind), &error.to_string())
             }
-        }
+        })
     }
 }
 

@@ -20,9 +20,6 @@ use crate::connect;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 
-/// How long a web server waits for one signature, whatever happens in between. Most give up on a
-/// handshake later than this.
-pub const DEADLINE: Duration = Duration::from_secs(5);
 /// Requests that may wait for the stream.
 const WAITING: usize = 1024;
 /// Requests under way at once: fewer than a vault takes from one stream, so that neither end ever
@@ -34,6 +31,12 @@ const BATCH: usize = 64;
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a node may take to open the stream before the next is asked.
 const OPEN: Duration = Duration::from_secs(2);
+/// How long a node that has the stream may say nothing while somebody waits, before another one is
+/// asked: it may be cut off, which nobody says. Less than the time that a handshake has.
+const SILENT: Duration = Duration::from_millis(1500);
+/// The longest pause between two rounds over the nodes while somebody waits: a vault that was
+/// restarted is found while there is time.
+const HURRY: Duration = Duration::from_millis(200);
 
 /// What a web server wants signed.
 #[derive(Debug, Clone)]
@@ -48,29 +51,46 @@ pub struct Wanted {
 
 struct Job {
     wanted: Wanted,
+    since: Instant,
     until: Instant,
     answer: oneshot::Sender<Result<Vec<u8>>>,
 }
 
+/// This agent ends before there is an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopping;
+
 /// Asks for signatures. Cheap to clone.
 #[derive(Clone)]
-pub struct Client(mpsc::Sender<Job>);
+pub struct Client {
+    jobs: mpsc::Sender<Job>,
+    deadline: Duration,
+}
 
 impl Client {
-    /// A signature as PKCS#11 has it.
+    /// A signature as PKCS#11 has it, or why there is none: what the vault says, `Unavailable`
+    /// where none answers within the deadline.
     ///
     /// # Errors
-    /// What the vault says, `Unavailable` where none does within [`DEADLINE`].
-    pub async fn sign(&self, wanted: Wanted) -> Result<Vec<u8>> {
-        let until = Instant::now() + DEADLINE;
-        let late = || Error::unavailable("sign", "a TLS handshake", "no vault answers in time");
+    /// Where the agent stops: whoever asks does well to ask the next one.
+    pub async fn sign(&self, wanted: Wanted) -> Result<Result<Vec<u8>>, Stopping> {
+        let since = Instant::now();
+        let until = since + self.deadline;
         let (answer, answered) = oneshot::channel();
-        let sent = self.0.send(Job { wanted, until, answer });
+        let sent = self.jobs.send(Job { wanted, since, until, answer });
         let signed = async {
-            sent.await.map_err(|_| late())?;
-            answered.await.map_err(|_| late())?
+            sent.await.ok()?;
+            answered.await.ok()
         };
-        tokio::time::timeout_at(until, signed).await.unwrap_or_else(|_| Err(late()))
+        match tokio::time::timeout_at(until, signed).await {
+            Ok(Some(signed)) => Ok(signed),
+            // Not forgotten for being late, but with everything else.
+            Ok(None) if Instant::now() < until => Err(Stopping),
+            Ok(None) | Err(_) => {
+                let why = "no vault answers in time";
+                Ok(Err(Error::unavailable("sign", "a TLS handshake", why)))
+            }
+        }
     }
 }
 
@@ -90,11 +110,15 @@ struct Stream {
 }
 
 impl Upstream {
-    /// An upstream over the vault's nodes, and who asks it.
-    pub fn new(identity: Arc<Identity>, addresses: Vec<String>) -> (Self, Client) {
+    /// An upstream over the vault's nodes, and who asks it and waits until `deadline` is over.
+    pub fn new(
+        identity: Arc<Identity>,
+        addresses: Vec<String>,
+        deadline: Duration,
+    ) -> (Self, Client) {
         let (sender, jobs) = mpsc::channel(WAITING);
         let upstream = Self { identity, addresses, jobs, next_id: 1, waiting: HashMap::new() };
-        (upstream, Client(sender))
+        (upstream, Client { jobs: sender, deadline })
     }
 
     /// Keeps a stream open until `stop`, also while nobody asks: a handshake shall not wait for
@@ -110,52 +134,82 @@ impl Upstream {
                 () = stop.cancelled() => return,
                 held = self.hold(&address) => held,
             };
+            if let Err(error) = &held {
+                tracing::debug!(address, %error, "no stream for signatures");
+            }
+            // Every node in turn without a pause, then the pause.
+            let round = turn % self.addresses.len().max(1) == 0;
             let pause = match held {
-                // It was open: the next node is asked at once.
-                Ok(()) => {
+                // It was of use: the next node is asked at once.
+                Ok(true) => {
                     pauses = self::pauses();
                     Duration::ZERO
                 }
-                Err(error) => {
-                    tracing::debug!(address, %error, "no stream for signatures");
-                    // Every node in turn without a pause, then the pause.
-                    let round = turn % self.addresses.len().max(1) == 0;
-                    if round { pauses.next().unwrap_or(OPEN) } else { Duration::ZERO }
-                }
+                _ if round => pauses.next().unwrap_or(OPEN),
+                _ => Duration::ZERO,
             };
             self.forget_late();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = self.rest(pause) => {}
             }
         }
     }
 
-    /// One stream, from its opening to its end.
-    async fn hold(&mut self, address: &str) -> Result<()> {
+    /// A pause; a short one where somebody waits.
+    async fn rest(&mut self, pause: Duration) {
+        let mut end = Instant::now() + pause;
+        loop {
+            if !self.waiting.is_empty() {
+                end = end.min(Instant::now() + HURRY);
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                Some(job) = self.jobs.recv(), if self.waiting.len() < UNDER_WAY => {
+                    self.keep(job);
+                }
+            }
+        }
+    }
+
+    /// One stream, from its opening to its end; whether anything was answered on it.
+    async fn hold(&mut self, address: &str) -> Result<bool> {
         let opened = tokio::time::timeout(OPEN, open(&self.identity, address)).await;
         let late = |_| Error::unavailable("open", format!("vault {address}"), "no answer");
         let mut stream = opened.map_err(late)??;
         let mut identity_changed = self.identity.watch();
         identity_changed.mark_unchanged();
         tracing::info!(address, "signatures go here");
+        let mut of_use = false;
+        let mut heard = Instant::now();
         self.forget_late();
         let again: Vec<u64> = self.waiting.keys().copied().collect();
         for ids in again.chunks(BATCH) {
             if self.ask(&stream, ids).await.is_err() {
-                return Ok(());
+                return Ok(of_use);
             }
         }
         loop {
             tokio::select! {
                 answers = stream.down.message() => match answers {
-                    Ok(Some(answers)) => self.take(answers),
-                    Ok(None) => return Ok(()),
+                    Ok(Some(answers)) => {
+                        of_use = true;
+                        heard = Instant::now();
+                        self.take(answers);
+                    }
+                    Ok(None) => return Ok(of_use),
                     Err(status) => {
                         tracing::info!(address, %status, "the stream for signatures broke");
-                        return Ok(());
+                        return Ok(of_use);
                     }
                 },
+                () = tokio::time::sleep_until(heard + SILENT), if self.may_be_silent() => {
+                    heard = self.asked_since();
+                    if heard.elapsed() >= SILENT {
+                        tracing::info!(address, "no answer on the stream for signatures");
+                        return Ok(of_use);
+                    }
+                }
                 () = tokio::time::sleep(LOOK), if self.waiting.len() >= UNDER_WAY => {
                     self.forget_late();
                 }
@@ -165,12 +219,23 @@ impl Upstream {
                         ids.push(self.keep(job));
                     }
                     if self.ask(&stream, &ids).await.is_err() {
-                        return Ok(());
+                        return Ok(of_use);
                     }
                 }
-                _ = identity_changed.changed() => return Ok(()),
+                _ = identity_changed.changed() => return Ok(of_use),
             }
         }
+    }
+
+    /// Whether a node's silence matters: somebody waits, and there is another node.
+    fn may_be_silent(&self) -> bool {
+        self.addresses.len() > 1 && !self.waiting.is_empty()
+    }
+
+    /// When the first of those was asked that still wait.
+    fn asked_since(&mut self) -> Instant {
+        self.forget_late();
+        self.waiting.values().map(|job| job.since).min().unwrap_or_else(Instant::now)
     }
 
     fn keep(&mut self, job: Job) -> u64 {
@@ -233,4 +298,34 @@ async fn open(identity: &Arc<Identity>, address: &str) -> Result<Stream> {
     let mut client = AgentSessionServiceClient::new(channel);
     let down = client.sign_tls(ReceiverStream::new(outgoing)).await?.into_inner();
     Ok(Stream { up, down })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> (mpsc::Receiver<Job>, impl Future<Output = Result<Result<Vec<u8>>, Stopping>>) {
+        let (sender, jobs) = mpsc::channel(1);
+        let client = Client { jobs: sender, deadline: Duration::from_secs(5) };
+        let wanted = Wanted { key_id: vec![7; 16], mechanism: "ed25519", data: vec![] };
+        (jobs, async move { client.sign(wanted).await })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_an_agent_that_stops_is_not_refused() {
+        for under_way in [false, true] {
+            let (mut jobs, signing) = asked();
+            let signing = tokio::spawn(signing);
+            let job = if under_way { jobs.recv().await } else { None };
+            drop((jobs, job));
+            assert!(signing.await.unwrap().is_err(), "under way: {under_way}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_answered_in_time_is_told_so() {
+        let (_jobs, signing) = asked();
+        let signed = signing.await.ok().unwrap();
+        assert_eq!(signed.unwrap_err().kind, ErrorKind::Unavailable);
+    }
 }

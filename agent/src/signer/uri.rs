@@ -29,6 +29,12 @@ pub fn of(object: &str, key_id: &[u8]) -> String {
     format!("pkcs11:object={object};id={id};type=private")
 }
 
+/// The URI of a key where a server's configuration names it and outlives renewals: by its token and
+/// its name, for OpenSSL's engine, which takes no URI from a file.
+pub fn by_name(agent: &str, object: &str) -> String {
+    format!("pkcs11:token={agent};object={object};type=private")
+}
+
 /// The URI as the "key file".
 ///
 /// # Errors
@@ -54,6 +60,11 @@ mod tests {
     fn a_key_is_named_by_name_and_id() {
         let uri = of("shop", &[0x01, 0xab]);
         assert_eq!(uri, "pkcs11:object=shop;id=%01%ab;type=private");
+    }
+
+    #[test]
+    fn a_key_in_a_configuration_is_named_by_token_and_name() {
+        assert_eq!(by_name("web1", "shop"), "pkcs11:token=web1;object=shop;type=private");
     }
 
     #[test]

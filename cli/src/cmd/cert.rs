@@ -1,18 +1,20 @@
 //! `vaultctl cert`.
 
+mod rows;
+mod update;
 mod wait;
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use vault_proto::v1;
 
+use self::rows::{Shown, Version};
 use super::Context;
 use crate::args::{AlgorithmName, ChallengeName, CustodyName, TlsUseName};
 use crate::client::call;
 use crate::error::Result;
-use crate::output::{self, Row};
+use crate::output;
 
 /// Certificates.
 #[derive(Debug, Subcommand)]
@@ -42,6 +44,11 @@ pub enum Cert {
         /// The certificate's name.
         name: String,
     },
+    /// Changes settings of a certificate.
+    ///
+    /// What its key signs changes at once, the rest from the next order on.
+    #[command(after_help = "Example: vaultctl cert update shop --tls-use tls13 --rotate-key true")]
+    Update(update::Update),
     /// Orders a new version where one is due, or at once with --force.
     #[command(after_help = "Example: vaultctl cert renew shop --force --wait")]
     Renew {
@@ -62,7 +69,7 @@ pub enum Cert {
         #[arg(long)]
         reason: String,
     },
-    /// Forgets a certificate that is deployed nowhere, and destroys its HSM key.
+    /// Forgets a certificate that is deployed nowhere, and destroys its HSM keys.
     #[command(after_help = "Example: vaultctl cert delete shop --yes")]
     Delete {
         /// The certificate's name.
@@ -121,7 +128,7 @@ pub struct Issue {
     /// the OpenSSL engine, which hands over nothing else.
     #[arg(long, value_enum, default_value_t = TlsUseName::Message)]
     tls_use: TlsUseName,
-    /// Make a new HSM key for each renewal.
+    /// Make a new HSM key for each renewal; not together with --tls-use digest.
     #[arg(long)]
     rotate_key: bool,
     /// An agent that gets it; may be repeated.
@@ -140,139 +147,6 @@ pub struct Wait {
     /// How long to wait; 6 where that is over.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5m")]
     wait_timeout: Duration,
-}
-
-#[derive(Serialize)]
-struct Shown {
-    name: String,
-    status: String,
-    progress: String,
-    account: String,
-    domains: Vec<String>,
-    ips: Vec<String>,
-    challenge: String,
-    custody: &'static str,
-    algorithm: &'static str,
-    profile: String,
-    must_staple: bool,
-    tls_use: String,
-    rotate_key: bool,
-    key_id: String,
-    version: u64,
-    serial: String,
-    not_before: Option<String>,
-    not_after: Option<String>,
-    renew_at: Option<String>,
-    failed_attempts: u32,
-    last_error: String,
-    deployments: Vec<Deployment>,
-}
-
-#[derive(Serialize)]
-struct Deployment {
-    agent: String,
-    held_version: u64,
-    status: String,
-    detail: String,
-    updated_at: Option<String>,
-}
-
-impl Row for Shown {
-    const HEADER: &'static [&'static str] = &[
-        "NAME", "STATUS", "PROGRESS", "VERSION", "CUSTODY", "NAMES", "ENDS", "RENEWS", "DEPLOYED",
-    ];
-    fn cells(&self) -> Vec<String> {
-        let names: Vec<_> = self.domains.iter().chain(&self.ips).cloned().collect();
-        let deployed: Vec<_> =
-            self.deployments.iter().map(|d| format!("{} ({})", d.agent, d.status)).collect();
-        vec![
-            self.name.clone(),
-            self.status.clone(),
-            self.progress.clone(),
-            self.version.to_string(),
-            self.custody.to_owned(),
-            names.join(", "),
-            output::short(&self.not_after),
-            output::short(&self.renew_at),
-            deployed.join(", "),
-        ]
-    }
-}
-
-impl From<v1::Certificate> for Shown {
-    fn from(c: v1::Certificate) -> Self {
-        let deployment = |d: v1::Deployment| Deployment {
-            agent: d.agent,
-            held_version: d.held_version,
-            status: d.status,
-            detail: d.detail,
-            updated_at: output::time(d.updated_at),
-        };
-        Self {
-            custody: output::custody(c.custody()),
-            algorithm: output::algorithm(c.algorithm()),
-            not_before: output::time(c.not_before),
-            not_after: output::time(c.not_after),
-            renew_at: output::time(c.renew_at),
-            deployments: c.deployments.into_iter().map(deployment).collect(),
-            name: c.name,
-            status: c.status,
-            progress: c.progress,
-            account: c.account,
-            domains: c.domains,
-            ips: c.ips,
-            challenge: c.challenge,
-            profile: c.profile,
-            must_staple: c.must_staple,
-            tls_use: c.tls_use,
-            rotate_key: c.rotate_key,
-            key_id: c.key_id,
-            version: c.version,
-            serial: c.serial,
-            failed_attempts: c.failed_attempts,
-            last_error: c.last_error,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Version {
-    version: u64,
-    serial: String,
-    not_before: Option<String>,
-    not_after: Option<String>,
-    issued_at: Option<String>,
-    fingerprint: String,
-    revoked: String,
-}
-
-impl Row for Version {
-    const HEADER: &'static [&'static str] =
-        &["VERSION", "SERIAL", "STARTS", "ENDS", "ISSUED", "REVOKED"];
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.version.to_string(),
-            self.serial.clone(),
-            output::short(&self.not_before),
-            output::short(&self.not_after),
-            output::short(&self.issued_at),
-            self.revoked.clone(),
-        ]
-    }
-}
-
-impl From<v1::CertificateVersion> for Version {
-    fn from(v: v1::CertificateVersion) -> Self {
-        Self {
-            not_before: output::time(v.not_before),
-            not_after: output::time(v.not_after),
-            issued_at: output::time(v.issued_at),
-            version: v.version,
-            serial: v.serial,
-            fingerprint: v.fingerprint,
-            revoked: v.revoked,
-        }
-    }
 }
 
 fn issue_request(args: Issue) -> v1::IssueCertificateRequest {
@@ -300,7 +174,7 @@ pub async fn run(context: &Context, verb: Cert) -> Result<()> {
     match &verb {
         Cert::Revoke { name, .. } => context.confirm(&format!("revoke certificate {name}"))?,
         Cert::Delete { name } => {
-            context.confirm(&format!("forget certificate {name} and destroy its key"))?;
+            context.confirm(&format!("forget certificate {name} and destroy its keys"))?;
         }
         _ => {}
     }
@@ -333,6 +207,9 @@ pub async fn run(context: &Context, verb: Cert) -> Result<()> {
             let wait = args.wait;
             let issued = certificates.issue_certificate(call(issue_request(args))).await?;
             wait::end(&client, issued.into_inner(), 1, wait).await?
+        }
+        Cert::Update(args) => {
+            certificates.update_certificate(call(args.request())).await?.into_inner()
         }
         Cert::Renew { name, force, wait } => renew(&client, name, force, wait).await?,
         Cert::Show { name } => certificates

@@ -94,6 +94,7 @@ fn what_is_not_there_is_3() {
         &["cert", "show", "no"],
         &["cert", "chain", "no"],
         &["cert", "history", "no"],
+        &["cert", "update", "no", "--rotate-key", "true"],
         &["cert", "renew", "no", "--force"],
         &["cert", "revoke", "no", "--reason", "superseded", "--yes"],
         &["cert", "delete", "no", "--yes"],
@@ -157,6 +158,7 @@ fn a_vault_that_is_not_there_is_6_for_every_verb_that_asks_it() {
                 &["x", "--account", "a", "--domain", "a.example", "--challenge", "http-01"]
             }
             "cert revoke" => &["x", "--reason", "superseded", "--yes"],
+            "cert update" => &["x", "--rotate-key", "true"],
             "cert deploy" => &["x", "--to", "y"],
             "cert undeploy" => &["x", "--from", "y"],
             "operator issue" => &["ada", "--out", &out],

@@ -57,6 +57,7 @@ fn a_bad_name_is_refused_by_every_verb_that_takes_one() {
             &["--account", "ca", "--domain", "a.example", "--challenge", "http-01"],
         ),
         (&["cert", "show"], &[]),
+        (&["cert", "update"], &["--rotate-key", "true"]),
         (&["cert", "renew"], &["--force"]),
         (&["cert", "revoke"], &["--reason", "superseded", "--yes"]),
         (&["cert", "delete"], &["--yes"]),

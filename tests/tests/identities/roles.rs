@@ -78,6 +78,7 @@ const CHANGES: &[&str] = &[
     "account rollover ca",
     "account deactivate ca --yes",
     "cert issue new --account ca --domain shop.example --challenge http-01 --deploy-to web1",
+    "cert update shop --rotate-key true",
     "cert revoke shop --reason superseded --yes",
     "cert delete shop --yes",
     "cert deploy shop --to web1",

@@ -1,13 +1,6 @@
 //! A token, a process that has loaded its module, and how they differ by nature.
 
-use std::{
-    env,
-    path::PathBuf,
-    process::Command,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
@@ -18,7 +11,7 @@ use cryptoki::{
     types::AuthPin,
 };
 use secrecy::SecretString;
-use testkit::{kryoptic::Kryoptic, process::Process, softhsm::SoftHsm};
+use testkit::{inside, kryoptic::Kryoptic, softhsm::SoftHsm};
 use vault::keystore::{
     Algorithm, Escrow, KeySpec, KeyStore, WrapMechanism,
     pkcs11::{KekSpec, Module, Options, Pkcs11KeyStore, TokenUri},
@@ -29,11 +22,6 @@ use vault_proto::ids::KeyId;
 pub const PIN: &str = "1234-user";
 /// The security officer's PIN.
 pub const SO_PIN: &str = "1234-officer";
-
-/// Tells a test that it is the one inside.
-const INSIDE: &str = "TESTKIT_INSIDE";
-/// How long an inner test may take: RSA keys are born slowly where the machine is busy.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How a worker pool is run where a test is about nothing else.
 pub const OPTIONS: Options = Options { workers: 2, queue: 256, deadline: Duration::from_secs(120) };
@@ -102,40 +90,23 @@ impl Token {
     /// Keeps a promise in a process of its own, on an empty module of this kind: the test `name` of
     /// this program starts itself once more, and there it is kept.
     pub fn run(self, module_path: &str, name: &str, promise: impl AsyncFnOnce(World)) {
-        if env::var_os(INSIDE).is_some() {
+        if inside::is_inside() {
             return World::enter(self, promise);
         }
         let (_, path) = module_path.split_once("::").expect("the test's path below its crate");
         let test = format!("{path}::{name}");
+        // The module must be there before the clock starts.
+        self.module();
         match self {
             Self::SoftHsm => {
                 let hsm = SoftHsm::new();
-                self.run_inside(&test, hsm.environment(), hsm.dir());
+                inside::run(&test, hsm.environment(), hsm.dir());
             }
             Self::Kryoptic => {
                 let hsm = Kryoptic::new();
-                self.run_inside(&test, hsm.environment(), hsm.dir());
+                inside::run(&test, hsm.environment(), hsm.dir());
             }
         }
-    }
-
-    fn run_inside(self, test: &str, variable: (&str, PathBuf), dir: &std::path::Path) {
-        // The module must be there before the clock starts.
-        self.module();
-        let mut command = Command::new(env::current_exe().expect("this program"));
-        command.args(["--exact", test, "--nocapture"]);
-        command.env(variable.0, variable.1).env(INSIDE, "1");
-        let mut inner = Process::spawn("inner", command, dir);
-        let end = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = inner.exited() {
-                break status;
-            }
-            assert!(Instant::now() < end, "not done within {PATIENCE:?}");
-            thread::sleep(Duration::from_millis(10));
-        };
-        assert!(status.success(), "the promise is not kept on {self:?}: {status}");
-        assert!(inner.log().contains("1 passed"), "{test} did not run inside");
     }
 }
 

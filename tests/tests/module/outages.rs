@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixListener,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -10,9 +11,9 @@ use std::{
 
 use testkit::{
     process::eventually,
-    programs::run,
+    programs::{must, run},
     signer_key::Kind,
-    signer_socket::{SignerSocket, module},
+    signer_socket::{SignerSocket, TOKEN, module},
 };
 
 use super::host::{passes, scenario, socket};
@@ -120,6 +121,81 @@ fn a_program_that_starts_before_the_agent_waits_for_it() {
     let ended = waiting.join().unwrap();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stdout.contains("shop"), "{ended:?}");
+}
+
+#[test]
+fn without_an_agent_its_list_on_disk_says_what_there_is() {
+    let socket = SignerSocket::new();
+    socket.add(Kind::P256, "shop");
+    socket.keep_list();
+    // So long that the test would not end if anything waited.
+    for more in [["--list-slots"], ["--list-objects"]] {
+        let mut command = list(&socket);
+        command.args(more).env("VAULT_AGENT_TIMEOUT_MS", "4000000000");
+        let ended = run(command);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let expected = if more == ["--list-slots"] { TOKEN } else { "shop" };
+        assert!(ended.stdout.contains(expected), "{ended:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_hangs_is_not_waited_for_where_its_list_on_disk_says_what_there_is() {
+    let socket = SignerSocket::new();
+    socket.add(Kind::P256, "shop");
+    socket.keep_list();
+    // Connections are taken by the kernel, and nobody reads them.
+    let _hangs = UnixListener::bind(socket.path()).unwrap();
+    let mut command = list(&socket);
+    command.env("VAULT_AGENT_TIMEOUT_MS", "4000000000");
+    let ended = run(command);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("shop"), "{ended:?}");
+}
+
+#[test]
+fn an_agents_word_counts_more_than_its_list_on_disk() {
+    let mut socket = SignerSocket::new();
+    socket.add(Kind::P256, "before");
+    socket.keep_list();
+    socket.remove("before");
+    socket.add(Kind::P256, "now");
+    socket.start();
+    let ended = run(list(&socket));
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("now") && !ended.stdout.contains("before"), "{ended:?}");
+}
+
+#[test]
+fn what_is_not_on_the_list_on_disk_is_waited_for() {
+    let mut socket = SignerSocket::new();
+    socket.keep_list();
+    socket.add(Kind::P256, "shop");
+    let command = list(&socket);
+    let waiting = thread::spawn(move || run(command));
+    thread::sleep(Duration::from_millis(300));
+    socket.start();
+    let ended = waiting.join().unwrap();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("shop"), "{ended:?}");
+}
+
+#[test]
+fn what_is_no_list_on_disk_is_left_alone() {
+    for what in ["garbage", "a directory", "a pipe that nobody writes"] {
+        let socket = SignerSocket::new();
+        let kept = socket.kept();
+        match what {
+            "garbage" => fs::write(kept, [0xff; 64]).unwrap(),
+            "a directory" => fs::create_dir(kept).unwrap(),
+            _ => drop(must("mkfifo", &[&kept.display().to_string()])),
+        }
+        let mut command = list(&socket);
+        command.env("VAULT_AGENT_TIMEOUT_MS", "200");
+        let ended = run(command);
+        assert_ne!(ended.code, 0, "{what}: {ended:?}");
+        assert!(ended.stderr.contains("CKR_DEVICE_ERROR"), "{what}: {ended:?}");
+    }
 }
 
 #[test]

@@ -7,8 +7,9 @@ use vault::{
     error::ErrorKind,
     keystore::Algorithm,
     store::{
-        CertificateRecord, CertificateStatus, Certificates as _, ChallengeKind, Custody,
-        DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _, TlsUse,
+        CertificateRecord, CertificateSettings, CertificateStatus, Certificates as _,
+        ChallengeKind, Custody, DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _,
+        TlsUse,
     },
 };
 
@@ -21,7 +22,9 @@ use super::{
 };
 
 promises! {
-    a_certificate_reads_back_as_it_was_written_and_as_it_was_replaced
+    a_certificate_reads_back_as_it_was_written
+    settings_are_changed_and_nothing_else
+    settings_that_somebody_else_has_changed_are_not_changed
     a_certificate_is_declared_with_its_deployments_or_not_at_all
     a_certificate_s_name_is_unique
     due_certificates_come_soonest_first_and_no_more_than_asked_for
@@ -32,16 +35,14 @@ promises! {
     a_certificate_that_cannot_be_forgotten_loses_nothing
 }
 
-async fn a_certificate_reads_back_as_it_was_written_and_as_it_was_replaced(world: World) {
+async fn a_certificate_reads_back_as_it_was_written(world: World) {
     let store = &world.store;
     put_account(store).await;
     let key = KeyRecord { purpose: KeyPurpose::Certificate, ..key("shop") };
     store.insert_key(&key, None).await.unwrap();
     let first = certificate("shop");
-    store.insert_certificate(&first, &[]).await.unwrap();
-    assert_eq!(store.certificate(&first.name).await.unwrap().as_ref(), Some(&first));
-    let replaced = CertificateRecord {
-        name: first.name.clone(),
+    let other = CertificateRecord {
+        name: name("shop-2"),
         account: first.account.clone(),
         identifiers: vec![Identifier::Ip("2001:db8::1".parse().unwrap())],
         challenge: ChallengeKind::Dns01,
@@ -59,11 +60,73 @@ async fn a_certificate_reads_back_as_it_was_written_and_as_it_was_replaced(world
         last_error: Some("the CA is \"away\"".to_owned()),
         created_at: start() + Duration::seconds(1),
     };
-    store.update_certificate(&replaced).await.unwrap();
-    assert_eq!(store.certificates().await.unwrap(), [replaced]);
-    let missing = certificate("missing");
-    refused(ErrorKind::NotFound, store.update_certificate(&missing).await);
-    assert_eq!(store.certificate(&missing.name).await.unwrap(), None);
+    for written in [&first, &other] {
+        store.insert_certificate(written, &[]).await.unwrap();
+        assert_eq!(store.certificate(&written.name).await.unwrap().as_ref(), Some(written));
+    }
+    assert_eq!(store.certificates().await.unwrap(), [first, other]);
+    assert_eq!(store.certificate(&name("missing")).await.unwrap(), None);
+}
+
+/// Settings of every kind.
+fn every_settings() -> Vec<CertificateSettings> {
+    let mut all = Vec::new();
+    for (tls_use, challenge) in TlsUse::ALL.iter().zip(ChallengeKind::ALL) {
+        for profile in [None, Some("shortlived".to_owned()), Some("classic".to_owned())] {
+            for rotate_key in [true, false] {
+                let (tls_use, challenge, profile) = (*tls_use, *challenge, profile.clone());
+                all.push(CertificateSettings { challenge, profile, tls_use, rotate_key });
+            }
+        }
+    }
+    all
+}
+
+async fn settings_are_changed_and_nothing_else(world: World) {
+    let store = &world.store;
+    let (shop, order) = put_order(store).await;
+    let others = put_certificates(store, &["other"]).await;
+    let mut now = shop.clone();
+    for to in every_settings() {
+        assert!(store.change_settings(&shop.name, &now.settings(), &to).await.unwrap(), "{to:?}");
+        let CertificateSettings { challenge, profile, tls_use, rotate_key } = to;
+        now = CertificateRecord { challenge, profile, tls_use, rotate_key, ..now };
+        assert_eq!(store.certificate(&shop.name).await.unwrap().as_ref(), Some(&now));
+    }
+    assert_eq!(store.certificate(&others[0]).await.unwrap(), Some(certificate("other")));
+    assert_eq!(store.open_order(&shop.name).await.unwrap(), Some(order));
+}
+
+async fn settings_that_somebody_else_has_changed_are_not_changed(world: World) {
+    let store = &world.store;
+    put_account(store).await;
+    let shop = certificate("shop");
+    store.insert_certificate(&shop, &[]).await.unwrap();
+    let now = shop.settings();
+    let mut stale = 0;
+    for from in every_settings().into_iter().filter(|from| *from != now) {
+        assert!(!store.change_settings(&shop.name, &from, &from).await.unwrap(), "{from:?}");
+        stale += 1;
+    }
+    assert!(stale > 10, "{stale}");
+    assert!(!store.change_settings(&name("missing"), &now, &now).await.unwrap());
+    assert_eq!(store.certificates().await.unwrap(), slice::from_ref(&shop));
+    // Of two at once, one.
+    let change = |rotate_key| CertificateSettings { rotate_key, ..now.clone() };
+    let (one, two) =
+        (change(false), CertificateSettings { tls_use: TlsUse::Digest, ..change(true) });
+    let changed = tokio::join!(
+        store.change_settings(&shop.name, &now, &one),
+        store.change_settings(&shop.name, &now, &two),
+    );
+    let changed = (changed.0.unwrap(), changed.1.unwrap());
+    let after = store.certificate(&shop.name).await.unwrap().unwrap().settings();
+    let expected = match changed {
+        (true, false) => one,
+        (false, true) => two,
+        _ => panic!("{changed:?}"),
+    };
+    assert_eq!(after, expected);
 }
 
 async fn a_certificate_is_declared_with_its_deployments_or_not_at_all(world: World) {

@@ -2,8 +2,8 @@
 
 use time::{Duration, OffsetDateTime, macros::datetime};
 use vault::store::{
-    AccountRecord, Accounts as _, AgentRecord, Agents as _, CertificateRecord, Certificates as _,
-    DeploymentRecord, KeyRecord, Keys as _, Settings as _,
+    AccountRecord, Accounts as _, AgentRecord, Agents as _, CertificateRecord, CertificateSettings,
+    Certificates as _, DeploymentRecord, KeyRecord, Keys as _, Settings as _,
 };
 
 use super::{
@@ -62,7 +62,8 @@ const TEXTS: &[&str] = &[
 async fn any_text_is_kept(world: World) {
     let store = &world.store;
     let account = put_account(store).await;
-    put_certificates(store, &["shop"]).await;
+    let shop = certificate("shop");
+    store.insert_certificate(&shop, &[]).await.unwrap();
     for text in TEXTS {
         let text = (*text).to_owned();
         let labels = [("label".to_owned(), text.clone())].into();
@@ -76,8 +77,16 @@ async fn any_text_is_kept(world: World) {
         };
         store.update_account(&account).await.unwrap();
         assert_eq!(store.accounts().await.unwrap(), [account]);
-        let failing = CertificateRecord { last_error: Some(text.clone()), ..certificate("shop") };
-        store.update_certificate(&failing).await.unwrap();
+        store.fail_attempt(&shop.name, &text, 1, start()).await.unwrap();
+        let before = store.certificate(&shop.name).await.unwrap().unwrap().settings();
+        let settings = CertificateSettings { profile: Some(text.clone()), ..before.clone() };
+        assert!(store.change_settings(&shop.name, &before, &settings).await.unwrap(), "{text:?}");
+        let failing = CertificateRecord {
+            failed_attempts: 1,
+            last_error: Some(text.clone()),
+            profile: settings.profile,
+            ..shop.clone()
+        };
         assert_eq!(store.certificates().await.unwrap(), [failing]);
         store.put_settings(&[(&text, &text)]).await.unwrap();
         assert_eq!(store.setting(&text).await.unwrap(), Some(text));

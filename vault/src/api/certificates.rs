@@ -12,11 +12,12 @@ use vault_proto::{
 };
 
 use super::{Context, convert};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
-use crate::renewal::{Declaration, Issuer};
-use crate::store::{CertificateRecord, TlsUse};
+use crate::renewal::{Declaration, Issuer, SettingsChange};
+use crate::store::{CertificateRecord, CertificateSettings, TlsUse};
+use crate::wire;
 
 /// Certificates.
 pub(super) struct Certificates(pub(super) Arc<Context>);
@@ -43,18 +44,40 @@ fn declaration(request: v1::IssueCertificateRequest) -> Result<Declaration> {
         name: name(&request.name)?,
         account: request.account.parse()?,
         identifiers: convert::identifiers(&request.domains, &request.ips)?,
-        challenge: request.challenge.parse()?,
         custody: convert::custody(request.custody()),
         algorithm: convert::algorithm(request.algorithm()).unwrap_or(Algorithm::EcP256),
         deploy_to: agents(&request.deploy_to)?,
-        profile: Some(request.profile).filter(|profile| !profile.is_empty()),
         must_staple: request.must_staple,
-        tls_use: match request.tls_use.as_str() {
-            "" => TlsUse::Message,
-            named => named.parse()?,
+        settings: CertificateSettings {
+            challenge: request.challenge.parse()?,
+            profile: profile(request.profile),
+            tls_use: match request.tls_use.as_str() {
+                "" => TlsUse::Message,
+                named => named.parse()?,
+            },
+            rotate_key: request.rotate_key,
         },
-        rotate_key: request.rotate_key,
     })
+}
+
+/// An empty profile is the CA's default.
+fn profile(text: String) -> Option<String> {
+    Some(text).filter(|profile| !profile.is_empty())
+}
+
+fn settings_change(request: v1::UpdateCertificateRequest) -> Result<SettingsChange> {
+    let change = SettingsChange {
+        challenge: request.challenge.map(|challenge| challenge.parse()).transpose()?,
+        profile: request.profile.map(profile),
+        tls_use: request.tls_use.map(|tls_use| tls_use.parse()).transpose()?,
+        rotate_key: request.rotate_key,
+    };
+    if change == SettingsChange::default() {
+        let subject = format!("certificate {}", request.name);
+        return Err(Error::invalid("update", subject, "no change is named")
+            .hint("name at least one setting: `vaultctl cert update --help` lists them"));
+    }
+    Ok(change)
 }
 
 /// A certificate with all that is known of it.
@@ -65,7 +88,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         current => context.store.version(&record.name, current).await?,
     };
     let deployments = context.store.deployments_of(&record.name).await?;
-    let (domains, ips) = convert::wire_identifiers(&record.identifiers);
+    let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
     Ok(v1::Certificate {
         name: record.name.to_string(),
@@ -73,8 +96,8 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         domains,
         ips,
         challenge: record.challenge.to_string(),
-        custody: convert::wire_custody(record.custody).into(),
-        algorithm: convert::wire_algorithm(record.algorithm).into(),
+        custody: v1::Custody::from(record.custody).into(),
+        algorithm: v1::KeyAlgorithm::from(record.algorithm).into(),
         status: record.status.to_string(),
         progress: activity.as_str().to_owned(),
         version: record.current_version,
@@ -190,6 +213,17 @@ impl CertificateService for Certificates {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn update_certificate(&self, request: Request<v1::UpdateCertificateRequest>) -> Answer {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let name = name(&request.name)?;
+        let change = settings_change(request)?;
+        let (resource, detail) = (format!("certificate/{name}"), change.summary());
+        let change = self.0.rooms()?.issuer.update(&name, change);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        self.answer(&name).await
     }
 
     async fn renew_certificate(&self, request: Request<v1::RenewCertificateRequest>) -> Answer {

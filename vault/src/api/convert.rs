@@ -1,4 +1,4 @@
-//! Records to messages and back.
+//! Records to messages and back; what agents' messages have, too, is in `wire`.
 
 use prost_types::Timestamp;
 use time::OffsetDateTime;
@@ -35,18 +35,6 @@ pub(super) fn algorithm(wire: v1::KeyAlgorithm) -> Option<Algorithm> {
     }
 }
 
-/// An algorithm on the wire.
-pub(super) fn wire_algorithm(algorithm: Algorithm) -> v1::KeyAlgorithm {
-    match algorithm {
-        Algorithm::EcP256 => v1::KeyAlgorithm::EcP256,
-        Algorithm::EcP384 => v1::KeyAlgorithm::EcP384,
-        Algorithm::Rsa2048 => v1::KeyAlgorithm::Rsa2048,
-        Algorithm::Rsa3072 => v1::KeyAlgorithm::Rsa3072,
-        Algorithm::Rsa4096 => v1::KeyAlgorithm::Rsa4096,
-        Algorithm::Ed25519 => v1::KeyAlgorithm::Ed25519,
-    }
-}
-
 /// Escrow off the wire; `None` where it is not set.
 pub(super) fn escrow(wire: v1::Escrow) -> Option<Escrow> {
     match wire {
@@ -61,14 +49,6 @@ pub(super) fn custody(wire: v1::Custody) -> Custody {
     match wire {
         v1::Custody::Agent => Custody::Agent,
         v1::Custody::Vault | v1::Custody::Unspecified => Custody::Vault,
-    }
-}
-
-/// Custody on the wire.
-pub(super) fn wire_custody(custody: Custody) -> v1::Custody {
-    match custody {
-        Custody::Vault => v1::Custody::Vault,
-        Custody::Agent => v1::Custody::Agent,
     }
 }
 
@@ -102,25 +82,13 @@ pub(super) fn identifiers(domains: &[String], ips: &[String]) -> Result<Vec<Iden
     Ok(all)
 }
 
-/// Identifiers as the two lists that messages have.
-pub(super) fn wire_identifiers(identifiers: &[Identifier]) -> (Vec<String>, Vec<String>) {
-    let (mut domains, mut ips) = (Vec::new(), Vec::new());
-    for identifier in identifiers {
-        match identifier {
-            Identifier::Dns(name) => domains.push(name.clone()),
-            Identifier::Ip(address) => ips.push(address.to_string()),
-        }
-    }
-    (domains, ips)
-}
-
 impl From<KeyRecord> for v1::Key {
     fn from(key: KeyRecord) -> Self {
         Self {
             id: key.id.to_string(),
             name: key.name,
             version: key.version.into(),
-            algorithm: wire_algorithm(key.algorithm).into(),
+            algorithm: v1::KeyAlgorithm::from(key.algorithm).into(),
             purpose: key.purpose.to_string(),
             escrow: match key.escrow {
                 Escrow::Wrapped => v1::Escrow::Wrapped,

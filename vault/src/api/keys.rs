@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quick_cache::sync::Cache;
 use serde_json::json;
 use tonic::{Request, Response, Status};
 use vault_proto::{
@@ -16,16 +17,39 @@ use crate::error::{Error, Result};
 use crate::keystore::{Algorithm, Mechanism};
 use crate::policy::{Action, Principal};
 use crate::signing::NewKey;
-use crate::store::{KeyPurpose, KeyRecord, KeyState};
+use crate::store::{KeyPurpose, KeyRecord, KeyState, Recent};
 use crate::x509::csr;
 
 /// The longest message that `Sign` takes, in bytes.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
+/// Keys by name that are remembered; past that those that were asked for least go.
+const REMEMBERED: usize = 10_000;
+
 /// Keys in the HSM, and what is signed with them.
-pub(super) struct Keys(pub(super) Arc<Context>);
+pub(super) struct Keys(Arc<Context>, Cache<KeyName, Arc<Recent<Arc<KeyRecord>>>>);
 
 impl Keys {
+    /// The service over this context.
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self(context, Cache::new(REMEMBERED))
+    }
+
+    /// As [`Keys::find`], for a path that is walked thousands of times a second.
+    async fn recent(&self, name: &KeyName) -> Result<Arc<KeyRecord>> {
+        let recent = match self.1.get(name) {
+            Some(recent) => recent,
+            None => {
+                let key = Arc::new(self.find(name).await?);
+                // Only what exists takes room; the first request after this one reads it again.
+                self.1.insert(name.clone(), Arc::default());
+                return Ok(key);
+            }
+        };
+        let read = async { Ok(Arc::new(self.find(name).await?)) };
+        recent.read(self.0.store.as_ref(), read).await
+    }
+
     /// An operator's own key first, then one of the vault's by the same name.
     async fn find(&self, name: &KeyName) -> Result<KeyRecord> {
         for purpose in [
@@ -158,19 +182,10 @@ impl KeyService for Keys {
         }
         let name: KeyName = request.name.parse().map_err(Error::from)?;
         self.0.allow(&who, Action::SignMessage, &format!("key/{name}")).await?;
-        let key = self.find(&name).await?;
-        let signature = self
-            .0
-            .rooms()?
-            .signing
-            .sign(
-                &who,
-                key.id,
-                Action::SignMessage,
-                mechanism,
-                Bytes::from(request.message),
-                json!({}),
-            )
+        let key = self.recent(&name).await?;
+        let (signing, message) = (&self.0.rooms()?.signing, Bytes::from(request.message));
+        let signature = signing
+            .sign_with(&who, &key, Action::SignMessage, mechanism, message, json!({}))
             .await?;
         Ok(Response::new(v1::SignResponse {
             signature: signature.x509()?,

@@ -17,6 +17,6 @@ mod system;
 mod tls_signing;
 
 pub use context::{Context, Initializer, Rooms};
-pub use principal::PeerInfo;
+pub use principal::{PeerInfo, TlsPeer};
 pub use server::{AdminSocket, Connection, ServerIdentity, TlsListener, router};
 pub use system::identity;

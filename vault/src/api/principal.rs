@@ -1,23 +1,43 @@
 //! From a connection to a principal: a TLS peer by its certificate, a process on this machine by
 //! its credentials on the admin socket.
 
+use std::sync::Arc;
+
 use tonic::Request;
 
 use super::Context;
 use crate::error::{Error, Result};
 use crate::policy::Principal;
+use crate::store::Recent;
 
 /// What a connection says of its peer; tonic hands it to every request.
 #[derive(Debug, Clone)]
 pub enum PeerInfo {
-    /// mTLS: the client's leaf certificate, DER, verified by the handshake; `None` without one.
-    Tls(Option<Vec<u8>>),
+    /// mTLS: the client's certificate; `None` without one.
+    Tls(Option<Arc<TlsPeer>>),
     /// The admin socket: the peer's user id.
     Local(u32),
 }
 
+/// The other end of a TLS connection.
+#[derive(Debug)]
+pub struct TlsPeer {
+    /// Its leaf certificate, DER, verified by the handshake.
+    certificate: Vec<u8>,
+    /// Whose it is, as the last request found.
+    principal: Recent<Principal>,
+}
+
+impl TlsPeer {
+    /// One with this leaf certificate, DER.
+    pub fn new(certificate: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self { certificate, principal: Recent::default() })
+    }
+}
+
 impl Context {
-    /// Who asks. Looked up for each request, so that a revocation counts at once.
+    /// Who asks. Asked for each request, so that a revocation counts at once; looked up again
+    /// where anything may have changed.
     ///
     /// # Errors
     /// `Unavailable` before `init`, `Unauthenticated` for nobody known and for a certificate that
@@ -41,8 +61,9 @@ impl Context {
     pub(super) async fn peer<T>(&self, request: &Request<T>) -> Result<Principal> {
         match request.extensions().get::<PeerInfo>() {
             Some(PeerInfo::Local(uid)) => Ok(Principal::Local(*uid)),
-            Some(PeerInfo::Tls(Some(certificate))) => {
-                self.rooms()?.identities.principal(certificate).await
+            Some(PeerInfo::Tls(Some(peer))) => {
+                let read = self.rooms()?.identities.principal(&peer.certificate);
+                peer.principal.read(self.store.as_ref(), read).await
             }
             Some(PeerInfo::Tls(None)) => Ok(Principal::Anonymous),
             None => Err(Error::internal("authenticate", "the connection", "it has no peer")),

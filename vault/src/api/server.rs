@@ -40,7 +40,7 @@ use vault_proto::{
 };
 
 use super::{
-    Context, PeerInfo, accounts::Accounts, agents::Agents, audit::Audit,
+    Context, PeerInfo, TlsPeer, accounts::Accounts, agents::Agents, audit::Audit,
     certificates::Certificates, detach::Detach, keys::Keys, sessions::Sessions, system::System,
 };
 use crate::error::{Error, Result};
@@ -92,7 +92,7 @@ where
         .layer(Detach(context.calls.clone()))
         .add_service(health)
         .add_service(reflection)
-        .add_service(limited!(KeyServiceServer, Keys(c())))
+        .add_service(limited!(KeyServiceServer, Keys::new(c())))
         .add_service(limited!(AccountServiceServer, Accounts(c())))
         .add_service(limited!(CertificateServiceServer, Certificates(c())))
         .add_service(limited!(AgentServiceServer, Agents(c())))
@@ -257,7 +257,7 @@ async fn handshake(
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let peer = PeerInfo::Tls(certificate.map(|der| der.to_vec()));
+    let peer = PeerInfo::Tls(certificate.map(|der| TlsPeer::new(der.to_vec())));
     Ok(Connection { stream, peer })
 }
 

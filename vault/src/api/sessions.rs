@@ -260,7 +260,15 @@ impl AgentSessionService for Sessions {
         let (answers, receiver) = mpsc::channel(16);
         let (rooms, calls) = (self.context.rooms()?.clone(), self.context.calls.clone());
         let stream = TlsStream { calls, rooms, who, agent };
-        tokio::spawn(stream.serve(request.into_inner(), answers));
+        let stopping = self.context.stopping.clone();
+        tokio::spawn(async move {
+            // The drain waits for signatures that have begun, not for agents to hang up; what they
+            // were not told they ask again.
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = stream.serve(request.into_inner(), answers) => {}
+            }
+        });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

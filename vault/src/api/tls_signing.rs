@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 use vault_proto::{
@@ -16,17 +16,15 @@ use vault_proto::{
 };
 
 use super::Rooms;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::keyless::UsableKeys;
 use crate::policy::Principal;
+use crate::store::Recent;
 
 /// Signatures of one stream that are under way at once; past that the agent waits to be read.
 const UNDER_WAY: usize = 1024;
 /// Answers that go out in one message at most.
 const BATCH: usize = 64;
-/// What an agent may use is read again after this, whatever has been heard of it: with several
-/// nodes, another one may have evicted the agent.
-const STALE: Duration = Duration::from_secs(1);
 /// How long an agent may take to take an answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -59,23 +57,31 @@ impl TlsStream {
         requests: &mut Streaming<v1::TlsSignRequests>,
         answers: &Answers,
     ) -> Result<()> {
-        let mut changes = self.rooms.hub.watch();
-        let mut usable = Arc::new(self.rooms.keyless.usable(&self.agent).await?);
-        let mut read_at = Instant::now();
+        let keyless = &self.rooms.keyless;
         let mut under_way = FuturesUnordered::new();
+        let mut changes = self.rooms.hub.watch();
+        let recent = Recent::default();
+        keyless.usable(&self.agent, &recent).await?;
         loop {
             tokio::select! {
                 batch = requests.message(), if under_way.len() < UNDER_WAY => {
                     let Ok(Some(batch)) = batch else { return Ok(()) };
-                    if changes.has_changed().unwrap_or(true) || read_at.elapsed() > STALE {
-                        changes.mark_unchanged();
-                        usable = Arc::new(self.rooms.keyless.usable(&self.agent).await?);
-                        read_at = Instant::now();
-                    }
+                    let usable = keyless.usable(&self.agent, &recent).await?;
                     for request in batch.requests {
                         // Carried to its end whoever hangs up, as every call is.
                         let answer = self.clone().answer(usable.clone(), request);
                         under_way.push(self.calls.spawn(answer));
+                    }
+                }
+                heard = changes.changed() => {
+                    // An agent that is evicted is not waited for until it asks.
+                    if heard.is_err() {
+                        return Ok(());
+                    }
+                    match keyless.usable(&self.agent, &recent).await {
+                        Err(error) if error.kind == ErrorKind::Unauthenticated => return Err(error),
+                        // Where the store is away, the next request says so.
+                        Ok(_) | Err(_) => {}
                     }
                 }
                 Some(first) = under_way.next() => {

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, oneshot};
 use vault_proto::ids::OperationId;
 
+use super::draft::Draft;
 use super::event::{Entry, Outcome, Phase, Record};
 use super::verify::{self, VerifyReport};
-use super::writer::{Draft, Request, Sync, Writer};
+use super::writer::{Request, Sync, Writer};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -26,8 +27,6 @@ const FOLLOWERS: usize = 1024;
 
 /// How much a record may say, in bytes of JSON: far less than a line that is read.
 const MOST_SAID: usize = 64 * 1024;
-/// What is kept of a text of a record that says more.
-const KEPT: usize = 256;
 
 /// How a log is run.
 #[derive(Debug, Clone, Copy)]
@@ -153,13 +152,8 @@ impl AuditLog {
     /// `Invalid` where there is too much to say: then nothing may be done.
     pub async fn intent(&self, entry: Entry) -> Result<Operation> {
         let id = OperationId::random();
-        self.write(Draft {
-            phase: Phase::Intent,
-            entry: entry.clone(),
-            outcome: None,
-            operation: Some(id.to_string()),
-        })
-        .await?;
+        let draft = Draft::intent(id, entry.clone())?;
+        self.write(draft).await?;
         Ok(Operation { id, entry })
     }
 
@@ -168,13 +162,8 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::intent`]: then what was done must not be handed out.
     pub async fn finish(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<()> {
-        self.write(Draft {
-            phase: Phase::Result,
-            entry: Entry { detail, ..op.entry },
-            outcome: Some(outcome),
-            operation: Some(op.id.to_string()),
-        })
-        .await
+        let (entry, id) = (Entry { detail, ..op.entry }, op.id.to_string());
+        self.write(Draft::new(Phase::Result, entry, Some(outcome), Some(id))?).await
     }
 
     /// Ends an intent of an earlier run, found in [`Recovery::pending`].
@@ -187,19 +176,15 @@ impl AuditLog {
         outcome: Outcome,
         detail: Value,
     ) -> Result<()> {
-        self.write(Draft {
-            phase: Phase::Result,
-            entry: Entry {
-                principal: intent.principal.clone(),
-                action: intent.action.clone(),
-                resource: intent.resource.clone(),
-                detail,
-                grouped: false,
-            },
-            outcome: Some(outcome),
-            operation: intent.operation.clone(),
-        })
-        .await
+        let entry = Entry {
+            principal: intent.principal.clone(),
+            action: intent.action.clone(),
+            resource: intent.resource.clone(),
+            detail,
+            grouped: false,
+        };
+        let operation = intent.operation.clone();
+        self.write(Draft::new(Phase::Result, entry, Some(outcome), operation)?).await
     }
 
     /// Records something that has one side only.
@@ -207,7 +192,7 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::intent`].
     pub async fn event(&self, entry: Entry) -> Result<()> {
-        self.write(Draft { phase: Phase::Event, entry, outcome: None, operation: None }).await
+        self.write(Draft::new(Phase::Event, entry, None, None)?).await
     }
 
     /// Tries a log that could not be written, with a record that says so.
@@ -243,14 +228,14 @@ impl AuditLog {
 
     async fn write(&self, mut draft: Draft) -> Result<()> {
         let subject = || format!("audit log {}", self.path.display());
-        let said = said(&draft.entry);
+        let said = draft.said();
         if said > MOST_SAID {
             if draft.phase == Phase::Intent {
                 let why = format!("the record of this would have {said} bytes");
                 return Err(Error::invalid("write", subject(), why).hint("ask for less at once"));
             }
             // What has happened must be on the log.
-            draft.entry = cut(draft.entry, said);
+            draft.cut()?;
         }
         let (done, answer) = oneshot::channel();
         self.queue.try_send(Request { draft, done }).map_err(|_| {
@@ -265,23 +250,6 @@ impl AuditLog {
                     .hint("nothing is signed until it does"))
             }
         }
-    }
-}
-
-/// How much an entry says.
-fn said(entry: &Entry) -> usize {
-    let texts = [&entry.principal, &entry.action, &entry.resource];
-    texts.iter().map(|text| text.len()).sum::<usize>() + entry.detail.to_string().len()
-}
-
-fn cut(entry: Entry, said: usize) -> Entry {
-    let kept = |text: String| text.chars().take(KEPT).collect::<String>();
-    Entry {
-        principal: kept(entry.principal),
-        action: kept(entry.action),
-        resource: kept(entry.resource),
-        detail: json!({ "cut": said, "kept": kept(entry.detail.to_string()) }),
-        grouped: entry.grouped,
     }
 }
 

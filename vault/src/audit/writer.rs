@@ -12,7 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{broadcast, oneshot};
 use vault_proto::audit::hash;
 
-use super::event::{Entry, Outcome, Phase, Record};
+use super::draft::Draft;
+use super::event::Record;
 use super::log::LogStatus;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -29,14 +30,6 @@ pub enum Sync {
     /// Grouped records ([`Entry::grouped`]) within this time. A crash of the vault loses none of
     /// them, since they are written; a power failure loses those of this time at most.
     Interval(Duration),
-}
-
-/// A record to be, without its place in the chain.
-pub(super) struct Draft {
-    pub(super) phase: Phase,
-    pub(super) entry: Entry,
-    pub(super) outcome: Option<Outcome>,
-    pub(super) operation: Option<String>,
 }
 
 /// A draft and who waits for it.
@@ -121,7 +114,7 @@ impl Writer {
     fn take(&mut self, batch: &mut Vec<Request>) {
         let now = self.sync == Sync::Each
             || self.distrusted
-            || batch.iter().any(|request| !request.draft.entry.grouped);
+            || batch.iter().any(|request| !request.draft.grouped);
         let result = self.write(batch.iter().map(|request| &request.draft), now);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.writable = result.is_ok();
@@ -129,11 +122,8 @@ impl Writer {
         status.head.clone_from(&self.head);
         drop(status);
         match result {
-            Ok(records) => {
-                for record in records {
-                    // Nobody following is fine.
-                    let _ = self.followers.send(record);
-                }
+            Ok(written) => {
+                self.tell(&written);
                 for request in batch.drain(..) {
                     let _ = request.done.send(Ok(()));
                 }
@@ -147,34 +137,38 @@ impl Writer {
         }
     }
 
+    /// Tells followers what was written. Who begins to follow after this looked finds it in the file.
+    fn tell(&self, written: &[u8]) {
+        if self.followers.receiver_count() == 0 {
+            return;
+        }
+        for line in written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                // The last follower may have gone meanwhile.
+                Ok(record) => drop(self.followers.send(record)),
+                Err(error) => tracing::error!(%error, "a record cannot be read back"),
+            }
+        }
+    }
+
     /// Appends records and syncs them where that cannot wait; on any failure nothing of it counts.
+    /// Answers what it wrote.
     fn write<'a>(
         &mut self,
         drafts: impl Iterator<Item = &'a Draft>,
         sync: bool,
-    ) -> Result<Vec<Record>> {
+    ) -> Result<Vec<u8>> {
         let (mut sequence, mut head) = (self.sequence, self.head.clone());
-        let (mut bytes, mut records) = (Vec::new(), Vec::new());
+        let mut bytes = Vec::new();
+        let internal = |e| Error::internal("write", format!("audit log {}", self.name), e);
         for draft in drafts {
             sequence += 1;
-            let record = Record {
-                sequence,
-                time: self.clock.now(),
-                phase: draft.phase,
-                principal: draft.entry.principal.clone(),
-                action: draft.entry.action.clone(),
-                resource: draft.entry.resource.clone(),
-                outcome: draft.outcome,
-                operation: draft.operation.clone(),
-                detail: draft.entry.detail.clone(),
-                previous: head,
-            };
-            let line = serde_json::to_vec(&record)
-                .map_err(|e| Error::internal("write", format!("audit log {}", self.name), e))?;
-            head = hash(&line);
-            bytes.extend_from_slice(&line);
+            let begin = bytes.len();
+            let line = draft.at(sequence, self.clock.now(), &head);
+            serde_json::to_writer(&mut bytes, &line).map_err(internal)?;
+            let line = bytes.get(begin..).unwrap_or_default();
+            head = hash(line);
             bytes.push(b'\n');
-            records.push(record);
         }
         self.append(&bytes, sync).map_err(|e| {
             Error::unavailable("write", format!("audit log {}", self.name), e)
@@ -183,7 +177,7 @@ impl Writer {
         self.length += bytes.len() as u64;
         self.sequence = sequence;
         self.head = head;
-        Ok(records)
+        Ok(bytes)
     }
 
     fn append(&mut self, bytes: &[u8], sync: bool) -> std::io::Result<()> {

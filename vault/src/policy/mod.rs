@@ -78,7 +78,7 @@ named_enum!(
         AccountManage = "account.manage",
         /// See certificates.
         CertificateRead = "certificate.read",
-        /// Declare, renew, deploy, revoke or delete a certificate.
+        /// Declare, update, renew, deploy, revoke or delete a certificate.
         CertificateManage = "certificate.manage",
         /// See agents.
         AgentRead = "agent.read",

@@ -7,8 +7,8 @@ use vault_proto::{ids::AgentName, v1};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::keyless::versions_in_use;
-use crate::keystore::Algorithm;
-use crate::store::{CertificateRecord, Custody, Identifier, OrderRecord, OrderState, Store};
+use crate::store::{CertificateRecord, OrderRecord, OrderState, Store};
+use crate::wire;
 use crate::x509::chain::Chain;
 
 /// Everything one agent shall hold.
@@ -103,11 +103,7 @@ async fn wanted(
     Ok(v1::WantedCertificate {
         tls_keys,
         name: certificate.name.to_string(),
-        custody: match certificate.custody {
-            Custody::Vault => v1::Custody::Vault,
-            Custody::Agent => v1::Custody::Agent,
-        }
-        .into(),
+        custody: v1::Custody::from(certificate.custody).into(),
         version: version.as_ref().map_or(0, |version| version.version),
         chain_pem: version.map(|version| version.chain_pem).unwrap_or_default(),
         csr_wanted: order
@@ -117,29 +113,13 @@ async fn wanted(
 }
 
 fn csr_wanted(certificate: &CertificateRecord, order: &OrderRecord) -> v1::CsrWanted {
-    let mut wanted = v1::CsrWanted {
+    let (domains, ips) = wire::identifiers(&certificate.identifiers);
+    v1::CsrWanted {
         order_id: order.id.to_string(),
-        algorithm: wire_algorithm(certificate.algorithm).into(),
+        algorithm: v1::KeyAlgorithm::from(certificate.algorithm).into(),
+        domains,
+        ips,
         must_staple: certificate.must_staple,
-        ..Default::default()
-    };
-    for identifier in &certificate.identifiers {
-        match identifier {
-            Identifier::Dns(name) => wanted.domains.push(name.clone()),
-            Identifier::Ip(address) => wanted.ips.push(address.to_string()),
-        }
-    }
-    wanted
-}
-
-fn wire_algorithm(algorithm: Algorithm) -> v1::KeyAlgorithm {
-    match algorithm {
-        Algorithm::EcP256 => v1::KeyAlgorithm::EcP256,
-        Algorithm::EcP384 => v1::KeyAlgorithm::EcP384,
-        Algorithm::Rsa2048 => v1::KeyAlgorithm::Rsa2048,
-        Algorithm::Rsa3072 => v1::KeyAlgorithm::Rsa3072,
-        Algorithm::Rsa4096 => v1::KeyAlgorithm::Rsa4096,
-        Algorithm::Ed25519 => v1::KeyAlgorithm::Ed25519,
     }
 }
 

@@ -3,13 +3,13 @@
 use serde_json::json;
 use vault_proto::ids::{AccountName, AgentName, CertificateName};
 
-use super::Issuer;
+use super::{Issuer, update};
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Principal;
 use crate::store::{
-    AccountStatus, AgentStatus, CertificateRecord, CertificateStatus, ChallengeKind, Custody,
-    Identifier, KeyPurpose, KeyState, OrderState, TlsUse,
+    AccountStatus, AgentStatus, CertificateRecord, CertificateSettings, CertificateStatus, Custody,
+    Identifier, KeyPurpose, KeyState, OrderState,
 };
 use crate::x509::chain::Chain;
 
@@ -22,20 +22,14 @@ pub struct Declaration {
     pub account: AccountName,
     /// What it names.
     pub identifiers: Vec<Identifier>,
-    /// How control is proven.
-    pub challenge: ChallengeKind,
     /// Who keeps the key.
     pub custody: Custody,
     /// The key's algorithm.
     pub algorithm: Algorithm,
-    /// ACME profile.
-    pub profile: Option<String>,
     /// RFC 7633 status_request.
     pub must_staple: bool,
-    /// What its HSM key may sign in handshakes.
-    pub tls_use: TlsUse,
-    /// Each renewal is for a new HSM key.
-    pub rotate_key: bool,
+    /// What of it can be changed later.
+    pub settings: CertificateSettings,
     /// Where it goes.
     pub deploy_to: Vec<AgentName>,
 }
@@ -82,17 +76,18 @@ impl Issuer {
             self.active_agent(agent).await?;
         }
         let now = self.clock.now();
+        let CertificateSettings { challenge, profile, tls_use, rotate_key } = new.settings;
         let certificate = CertificateRecord {
             name: new.name,
             account: new.account,
             identifiers: new.identifiers,
-            challenge: new.challenge,
+            challenge,
             custody: new.custody,
             algorithm: new.algorithm,
-            profile: new.profile,
+            profile,
             must_staple: new.must_staple,
-            tls_use: new.tls_use,
-            rotate_key: new.rotate_key,
+            tls_use,
+            rotate_key,
             status: CertificateStatus::Pending,
             current_version: 0,
             key_id: None,
@@ -166,7 +161,8 @@ impl Issuer {
         self.certificate(name).await
     }
 
-    /// Forgets a certificate that is deployed nowhere and destroys its HSM key.
+    /// Forgets a certificate that is deployed nowhere and destroys its HSM key with all that came
+    /// before it.
     ///
     /// # Errors
     /// `NotFound`, `Conflict` while it is deployed.
@@ -177,10 +173,10 @@ impl Issuer {
             return Err(Error::conflict("delete", format!("certificate {name}"), why)
                 .hint("end that first with `vaultctl cert undeploy NAME --from AGENT`"));
         }
-        // The key first: a certificate without its key gets a new one, a key without its
+        // The keys first: a certificate without its key gets a new one, a key without its
         // certificate would be forgotten in the HSM.
-        let key = self.store.key_by_name(KeyPurpose::Certificate, name.as_str()).await?;
-        if key.is_some_and(|key| key.state != KeyState::Destroyed) {
+        let keys = self.store.key_versions(KeyPurpose::Certificate, name.as_str()).await?;
+        if keys.iter().any(|key| key.state != KeyState::Destroyed) {
             self.signing.destroy(who, KeyPurpose::Certificate, name.as_str()).await?;
         }
         self.store.delete_certificate(name).await?;
@@ -250,16 +246,8 @@ impl Issuer {
 
 /// Refuses what no order could ever fulfil.
 fn check(new: &Declaration) -> Result<()> {
+    update::check("issue", &new.name, &new.identifiers, &new.settings)?;
     let invalid = |why: String| Error::invalid("issue", format!("certificate {}", new.name), why);
-    if new.challenge != ChallengeKind::Http01 {
-        return Err(invalid(format!("{} is not offered yet", new.challenge))
-            .hint("use --challenge http-01"));
-    }
-    let wildcard = |i: &&Identifier| matches!(i, Identifier::Dns(name) if name.starts_with("*."));
-    if let Some(name) = new.identifiers.iter().find(wildcard) {
-        return Err(invalid(format!("{name} is a wildcard, which http-01 cannot prove"))
-            .hint("RFC 8555 section 8.3: name each host"));
-    }
     if new.custody == Custody::Agent && new.deploy_to.len() != 1 {
         return Err(invalid(format!("custody agent takes one agent, not {}", new.deploy_to.len()))
             .hint("pass --deploy-to once"));

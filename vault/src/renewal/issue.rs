@@ -26,8 +26,8 @@ use super::planner::{self, Policy};
 /// past this the attempt is retried later with the same order.
 const CA_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Who signs CSRs and JWS in the course of an order.
-const RENEWAL: Principal = Principal::Vault("renewal");
+/// Who signs CSRs and JWS in the course of an order, and ends keys after it.
+pub(super) const RENEWAL: Principal = Principal::Vault("renewal");
 
 /// Orders certificates. Cheap to clone.
 #[derive(Clone)]

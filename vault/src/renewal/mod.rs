@@ -1,12 +1,16 @@
 //! When certificates are ordered, and the order itself.
 //!
-//! `planner` decides when, as a pure function; `issue` is one order; `runner` does what is due.
+//! `declare` and `update` are what operators want; `planner` decides when, as a pure function; `issue`
+//! is one order; `runner` does what is due; `retired` ends the keys that renewals have replaced.
 
 mod declare;
 mod issue;
 pub mod planner;
+mod retired;
 mod runner;
+mod update;
 
 pub use declare::{Activity, Declaration};
 pub use issue::{Issuer, Progress};
 pub use runner::Runner;
+pub use update::SettingsChange;

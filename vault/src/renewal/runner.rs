@@ -50,6 +50,7 @@ impl Runner {
     /// Runs until `stop`; then waits for what is under way, whose state is durable at each step.
     pub async fn run(self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
+        tasks.spawn(self.issuer.clone().keep_ending_retired_keys(stop.clone()));
         while !stop.is_cancelled() {
             if let Err(error) = self.start_due(&mut tasks).await {
                 tracing::warn!(%error, "what is due cannot be read");

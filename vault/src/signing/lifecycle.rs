@@ -120,7 +120,23 @@ impl Signing {
         self.destroy_version(principal, &key).await
     }
 
-    /// Destroys every version of a key in the HSM; the rows stay as evidence.
+    /// Destroys a key that a newer version has replaced, and none that is in use, whatever the
+    /// caller believes of it.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` where it is not retired, and those of [`Signing::sign`].
+    pub async fn discard_retired(&self, principal: &Principal, id: KeyId) -> Result<()> {
+        self.authorize(principal, Action::KeyDestroy, &format!("key/{id}")).await?;
+        let key = self.key(id).await?;
+        if key.state != KeyState::Retired {
+            let why = format!("it is {}, not retired", key.state);
+            return Err(Error::conflict("destroy", format!("key {id}"), why));
+        }
+        self.destroy_version(principal, &key).await
+    }
+
+    /// Destroys every version of a key in the HSM, the oldest first: where it ends half-way, the
+    /// newest is still there to be named again. The rows stay as evidence.
     ///
     /// # Errors
     /// `NotFound`, and those of [`Signing::sign`].
@@ -131,11 +147,11 @@ impl Signing {
         name: &str,
     ) -> Result<KeyRecord> {
         self.authorize(principal, Action::KeyDestroy, &format!("key/{name}")).await?;
-        let newest = self.named("destroy", purpose, name).await?;
-        for key in self.store.key_versions(purpose, name).await? {
-            if key.state != KeyState::Destroyed {
-                self.destroy_version(principal, &key).await?;
-            }
+        let mut left = self.store.key_versions(purpose, name).await?;
+        left.retain(|key| key.state != KeyState::Destroyed);
+        let newest = left.first().cloned().ok_or_else(|| missing("destroy", name))?;
+        for key in left.iter().rev() {
+            self.destroy_version(principal, key).await?;
         }
         Ok(KeyRecord { state: KeyState::Destroyed, ..newest })
     }
@@ -158,12 +174,8 @@ impl Signing {
     }
 
     async fn named(&self, what: &str, purpose: KeyPurpose, name: &str) -> Result<KeyRecord> {
-        let missing = || {
-            Error::not_found(what, format!("key {name}"), "the vault has no such key")
-                .hint("`vaultctl key list` shows what there is")
-        };
         let key = self.store.key_by_name(purpose, name).await?;
-        key.filter(|key| key.state != KeyState::Destroyed).ok_or_else(missing)
+        key.filter(|key| key.state != KeyState::Destroyed).ok_or_else(|| missing(what, name))
     }
 
     /// No number comes twice, although its version is gone.
@@ -272,4 +284,9 @@ impl Signing {
             (None, None) => Ok(Escrow::None),
         }
     }
+}
+
+fn missing(what: &str, name: &str) -> Error {
+    Error::not_found(what, format!("key {name}"), "the vault has no such key")
+        .hint("`vaultctl key list` shows what there is")
 }

@@ -122,7 +122,15 @@ impl Signing {
         self.sign_with(principal, key, Action::SignTls, mechanism, data, context).await
     }
 
-    async fn sign_with(
+    /// Signs `message` with a key, as the store has it now, as the typed operation `action`.
+    ///
+    /// `context` says more for the audit log, for example the URL of a JWS.
+    ///
+    /// # Errors
+    /// `Denied` where the principal may not, `Invalid` where the key's purpose or algorithm does
+    /// not fit, `Conflict` where the key is not in use, `Unavailable` where the audit log or the
+    /// HSM is.
+    pub async fn sign_with(
         &self,
         principal: &Principal,
         key: &KeyRecord,
@@ -212,7 +220,8 @@ fn entry(who: &Principal, action: Action, subject: &str, detail: Value) -> Entry
         action: action.as_str().to_owned(),
         resource: subject.to_owned(),
         detail,
-        grouped: action == Action::SignTls,
+        // A signature that only a power failure can make unrecorded, where the operator chose so.
+        grouped: matches!(action, Action::SignTls | Action::SignMessage),
     }
 }
 

@@ -73,7 +73,7 @@ pub fn check(allowed: TlsUse, mechanism: Mechanism, data: &[u8]) -> Result<Signe
         subject(),
         format!("the key's use is {allowed}, and this is {signed}"),
     )
-    .hint("serve it through the OpenSSL provider, or allow more with `vaultctl cert use`"))
+    .hint("serve it through the OpenSSL provider, or allow more with `vaultctl cert update --tls-use`"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! exists is a `Conflict`, an update of what does not is a `NotFound`, an unreachable database is
 //! `Unavailable`.
 
+mod recent;
 mod records;
 pub mod sql;
 
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
+pub use recent::Recent;
 pub use records::*;
 
 use crate::error::Result;
@@ -20,6 +22,10 @@ use crate::error::Result;
 pub trait Store: Keys + Accounts + Certificates + Agents + Settings {
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;
+
+    /// How often this process has changed who may do what: keys, agents, identities, certificates
+    /// and where they go. What was read before the last change may not count any more.
+    fn changes(&self) -> u64;
 
     /// Asks the database; answers the schema's version.
     async fn ping(&self) -> Result<u64>;
@@ -40,6 +46,9 @@ pub trait Keys: Send + Sync {
     async fn key_versions(&self, purpose: KeyPurpose, name: &str) -> Result<Vec<KeyRecord>>;
     /// Every key in every state, by purpose, name and version.
     async fn keys(&self) -> Result<Vec<KeyRecord>>;
+    /// Retired certificates' keys that nothing is left for: every version with them had ended at
+    /// `ended_by`, none of these is a certificate's current one, no open order wants them.
+    async fn unused_keys(&self, ended_by: OffsetDateTime) -> Result<Vec<KeyRecord>>;
     /// Moves a key on in its life.
     async fn set_key_state(&self, id: KeyId, state: KeyState) -> Result<()>;
 }
@@ -76,8 +85,14 @@ pub trait Certificates: Send + Sync {
         certificate: &CertificateRecord,
         deploy_to: &[AgentName],
     ) -> Result<()>;
-    /// Replaces a certificate's row.
-    async fn update_certificate(&self, certificate: &CertificateRecord) -> Result<()>;
+    /// Replaces a certificate's settings where they are still `from`, and changes nothing else: an
+    /// issuance may be under way. `false` where somebody else has changed them meanwhile.
+    async fn change_settings(
+        &self,
+        name: &CertificateName,
+        from: &CertificateSettings,
+        to: &CertificateSettings,
+    ) -> Result<bool>;
     /// Makes a certificate due at `at` where it would be later, and changes nothing else: an
     /// issuance may be under way. Without `force` only one whose last attempt failed or that has
     /// no good version; `false` where it is none of these.

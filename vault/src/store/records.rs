@@ -199,6 +199,31 @@ pub struct CertificateRecord {
     pub created_at: OffsetDateTime,
 }
 
+/// What of a declared certificate can be changed while it stays the same certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateSettings {
+    /// How control is proven, from the next order on.
+    pub challenge: ChallengeKind,
+    /// ACME profile, from the next order on.
+    pub profile: Option<String>,
+    /// What its HSM key (custody vault) signs in handshakes, from now on.
+    pub tls_use: TlsUse,
+    /// Whether each renewal is for a new HSM key (custody vault), from the next one on.
+    pub rotate_key: bool,
+}
+
+impl CertificateRecord {
+    /// What of it can be changed, as it is now.
+    pub fn settings(&self) -> CertificateSettings {
+        CertificateSettings {
+            challenge: self.challenge,
+            profile: self.profile.clone(),
+            tls_use: self.tls_use,
+            rotate_key: self.rotate_key,
+        }
+    }
+}
+
 /// One issued version of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRecord {

@@ -53,9 +53,8 @@ pub(super) unsafe extern "C" fn find_objects_init(
         is_free(state.lock().session(session)?)?;
         // SAFETY: null or a template of so many attributes (section 5.7).
         let wanted = unsafe { Template::new(template, count) }?.wanted()?;
-        state.refresh()?;
+        let found = state.find(&wanted)?;
         let mut inside = state.lock();
-        let found = inside.objects.find(&wanted);
         // Once more: while the agent was asked, others could do as they liked.
         let session = inside.session(session)?;
         is_free(session)?;

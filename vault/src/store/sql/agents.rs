@@ -34,6 +34,7 @@ fn read_identity(row: &Columns<'_>) -> Result<IdentityRecord> {
 #[async_trait]
 impl Agents for SqlStore {
     async fn put_agent(&self, agent: &AgentRecord) -> Result<()> {
+        let _changing = self.changing();
         sqlx::query(
             "INSERT INTO agents (name, status, identity_not_after, last_seen_at, software_version,
              created_at) VALUES ($1, $2, $3, $4, $5, $6)
@@ -94,6 +95,7 @@ impl Agents for SqlStore {
         spiffe_id: &str,
         now: OffsetDateTime,
     ) -> Result<()> {
+        let _changing = self.changing();
         let subject = format!("agent {name}");
         let failed = |e| fail("evict", &subject, e);
         let mut tx = self.begin().await?;
@@ -157,6 +159,7 @@ impl Agents for SqlStore {
     }
 
     async fn insert_identity(&self, identity: &IdentityRecord) -> Result<()> {
+        let _changing = self.changing();
         sqlx::query(
             "INSERT INTO identities (serial, spiffe_id, not_after, revoked_at)
              VALUES ($1, $2, $3, $4)",

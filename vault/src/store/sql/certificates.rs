@@ -1,4 +1,4 @@
-//! Certificates and their versions; orders and deployments are in files of their own.
+//! Certificates; their versions, orders and deployments are in files of their own.
 
 use async_trait::async_trait;
 use sqlx::{Any, any::AnyArguments, query::Query};
@@ -8,11 +8,12 @@ use vault_proto::ids::{AgentName, CertificateName, OrderId};
 use super::{
     SqlStore, deployments, fail, one,
     row::{Columns, all, int, json, maybe, micros, opt_text, text},
+    versions,
 };
 use crate::error::{Error, Result};
 use crate::store::{
-    CertificateRecord, CertificateStatus, Certificates, ChallengeRecord, DeploymentRecord,
-    DeploymentStatus, Identifier, OrderRecord, OrderState, VersionRecord,
+    CertificateRecord, CertificateSettings, CertificateStatus, Certificates, ChallengeRecord,
+    DeploymentRecord, DeploymentStatus, Identifier, OrderRecord, VersionRecord,
 };
 
 fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
@@ -37,21 +38,6 @@ fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
         failed_attempts: row.int("failed_attempts")?,
         last_error: row.opt_text("last_error")?,
         created_at: row.time("created_at")?,
-    })
-}
-
-fn read_version(row: &Columns<'_>) -> Result<VersionRecord> {
-    Ok(VersionRecord {
-        certificate: row.parsed("certificate")?,
-        version: row.int("version")?,
-        chain_pem: row.text("chain_pem")?,
-        serial: row.text("serial")?,
-        not_before: row.time("not_before")?,
-        not_after: row.time("not_after")?,
-        fingerprint: row.text("fingerprint")?,
-        key_id: row.opt_parsed("key_id")?,
-        issued_at: row.time("issued_at")?,
-        revoked: row.opt_text("revoked")?,
     })
 }
 
@@ -112,73 +98,6 @@ impl SqlStore {
         one("delete", &subject, done.rows_affected())?;
         tx.commit().await.map_err(failed)
     }
-
-    async fn add_version(
-        &self,
-        order: OrderId,
-        version: &VersionRecord,
-        renew_at: OffsetDateTime,
-    ) -> Result<()> {
-        let subject = format!("version {} of certificate {}", version.version, version.certificate);
-        let failed = |e| fail("record", &subject, e);
-        let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO certificate_versions (certificate, version, chain_pem, serial, not_before,
-             not_after, fingerprint, key_id, issued_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(version.certificate.to_string())
-        .bind(int(version.version))
-        .bind(version.chain_pem.clone())
-        .bind(version.serial.clone())
-        .bind(micros(version.not_before))
-        .bind(micros(version.not_after))
-        .bind(version.fingerprint.clone())
-        .bind(version.key_id.map(|id| id.to_string()))
-        .bind(micros(version.issued_at))
-        .execute(&mut *tx)
-        .await
-        .map_err(failed)?;
-        let done = sqlx::query(
-            "UPDATE certificates SET current_version = $2, status = $3, key_id = $4, renew_at = $5,
-             failed_attempts = 0, last_error = NULL WHERE name = $1",
-        )
-        .bind(version.certificate.to_string())
-        .bind(int(version.version))
-        .bind(CertificateStatus::Issued.as_str())
-        .bind(version.key_id.map(|id| id.to_string()))
-        .bind(micros(renew_at))
-        .execute(&mut *tx)
-        .await
-        .map_err(failed)?;
-        one("record", &subject, done.rows_affected())?;
-        super::deployments::await_again(&mut tx, &version.certificate, version.issued_at).await?;
-        super::orders::end(&mut tx, order, OrderState::Issued, None, version.issued_at).await?;
-        tx.commit().await.map_err(failed)
-    }
-
-    async fn mark_revoked(&self, name: &CertificateName, version: u64, reason: &str) -> Result<()> {
-        let subject = format!("version {version} of certificate {name}");
-        let failed = |e| fail("revoke", &subject, e);
-        let mut tx = self.begin().await?;
-        let done = sqlx::query(
-            "UPDATE certificate_versions SET revoked = $3 WHERE certificate = $1 AND version = $2",
-        )
-        .bind(name.to_string())
-        .bind(int(version))
-        .bind(reason.to_owned())
-        .execute(&mut *tx)
-        .await
-        .map_err(failed)?;
-        one("revoke", &subject, done.rows_affected())?;
-        sqlx::query("UPDATE certificates SET status = $3 WHERE name = $1 AND current_version = $2")
-            .bind(name.to_string())
-            .bind(int(version))
-            .bind(CertificateStatus::Revoked.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
-        tx.commit().await.map_err(failed)
-    }
 }
 
 #[async_trait]
@@ -209,14 +128,29 @@ impl Certificates for SqlStore {
         tx.commit().await.map_err(failed)
     }
 
-    async fn update_certificate(&self, certificate: &CertificateRecord) -> Result<()> {
-        let query = "UPDATE certificates SET account = $2, identifiers = $3, challenge = $4,
-             custody = $5, algorithm = $6, profile = $7, must_staple = $8, tls_use = $9,
-             rotate_key = $10, status = $11, current_version = $12, key_id = $13, renew_at = $14,
-             failed_attempts = $15, last_error = $16, created_at = $17 WHERE name = $1";
-        let subject = format!("certificate {}", certificate.name);
-        let done = bind(query, certificate)?.execute(&self.pool).await;
-        one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
+    async fn change_settings(
+        &self,
+        name: &CertificateName,
+        from: &CertificateSettings,
+        to: &CertificateSettings,
+    ) -> Result<bool> {
+        let _changing = self.changing();
+        let mut query = sqlx::query(
+            "UPDATE certificates SET challenge = $6, profile = $7, tls_use = $8, rotate_key = $9
+             WHERE name = $1 AND challenge = $2 AND profile IS NOT DISTINCT FROM $3
+             AND tls_use = $4 AND rotate_key = $5",
+        )
+        .bind(name.to_string());
+        for settings in [from, to] {
+            query = query
+                .bind(settings.challenge.as_str())
+                .bind(opt_text(settings.profile.as_deref()))
+                .bind(settings.tls_use.as_str())
+                .bind(i64::from(settings.rotate_key));
+        }
+        let done = query.execute(&self.pool).await;
+        let changed = done.map_err(|e| fail("change", &format!("certificate {name}"), e))?;
+        Ok(changed.rows_affected() > 0)
     }
 
     async fn make_due(
@@ -261,6 +195,7 @@ impl Certificates for SqlStore {
     }
 
     async fn delete_certificate(&self, name: &CertificateName) -> Result<()> {
+        let _changing = self.changing();
         self.forget(name).await
     }
 
@@ -302,6 +237,7 @@ impl Certificates for SqlStore {
         version: &VersionRecord,
         renew_at: OffsetDateTime,
     ) -> Result<()> {
+        let _changing = self.changing();
         self.add_version(order, version, renew_at).await
     }
 
@@ -313,7 +249,7 @@ impl Certificates for SqlStore {
             .fetch_optional(&self.pool)
             .await
             .map_err(|e| fail("read", "a certificate's version", e))?;
-        maybe(row, read_version)
+        maybe(row, versions::read)
     }
 
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>> {
@@ -324,7 +260,7 @@ impl Certificates for SqlStore {
             .fetch_all(&self.pool)
             .await
             .map_err(|e| fail("read", "a certificate's versions", e))?;
-        all(&rows, read_version)
+        all(&rows, versions::read)
     }
 
     async fn revoke_version(
@@ -333,6 +269,7 @@ impl Certificates for SqlStore {
         version: u64,
         reason: &str,
     ) -> Result<()> {
+        let _changing = self.changing();
         self.mark_revoked(name, version, reason).await
     }
 
@@ -390,6 +327,7 @@ impl Certificates for SqlStore {
         agent: &AgentName,
         now: OffsetDateTime,
     ) -> Result<()> {
+        let _changing = self.changing();
         self.add_deployment(certificate, agent, now).await
     }
 
@@ -402,6 +340,7 @@ impl Certificates for SqlStore {
         certificate: &CertificateName,
         agent: &AgentName,
     ) -> Result<()> {
+        let _changing = self.changing();
         self.delete_deployment(certificate, agent).await
     }
 

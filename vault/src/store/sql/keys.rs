@@ -1,6 +1,7 @@
 //! Keys' rows.
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 use vault_proto::ids::KeyId;
 
 use super::{
@@ -28,6 +29,7 @@ fn read(row: &Columns<'_>) -> Result<KeyRecord> {
 #[async_trait]
 impl Keys for SqlStore {
     async fn insert_key(&self, key: &KeyRecord, retire: Option<KeyId>) -> Result<()> {
+        let _changing = self.changing();
         let subject = format!("key {}", key.name);
         let mut tx = self.begin().await?;
         if let Some(old) = retire {
@@ -94,7 +96,29 @@ impl Keys for SqlStore {
         all(&rows, read)
     }
 
+    async fn unused_keys(&self, ended_by: OffsetDateTime) -> Result<Vec<KeyRecord>> {
+        // `IN` a list and not a question for each key: the database makes the list once.
+        let query = "SELECT * FROM keys WHERE purpose = $1 AND state = $2
+             AND id NOT IN (SELECT key_id FROM certificate_versions
+                            WHERE not_after > $3 AND key_id IS NOT NULL)
+             AND id NOT IN (SELECT v.key_id FROM certificate_versions v JOIN certificates c
+                            ON c.name = v.certificate AND c.current_version = v.version
+                            WHERE v.key_id IS NOT NULL)
+             AND id NOT IN (SELECT key_id FROM orders WHERE key_id IS NOT NULL
+                            AND state <> 'issued' AND state <> 'failed')
+             ORDER BY name, version";
+        let rows = sqlx::query(query)
+            .bind(KeyPurpose::Certificate.as_str())
+            .bind(KeyState::Retired.as_str())
+            .bind(micros(ended_by))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| fail("read", "unused keys", e))?;
+        all(&rows, read)
+    }
+
     async fn set_key_state(&self, id: KeyId, state: KeyState) -> Result<()> {
+        let _changing = self.changing();
         let done = sqlx::query("UPDATE keys SET state = $1 WHERE id = $2")
             .bind(state.as_str())
             .bind(id.to_string())

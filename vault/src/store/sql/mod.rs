@@ -11,8 +11,19 @@ mod keys;
 mod orders;
 mod row;
 mod settings;
+mod versions;
 
-use std::{borrow::Cow, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    borrow::Cow,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -36,6 +47,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct SqlStore {
     pool: AnyPool,
     dialect: Dialect,
+    changes: Arc<AtomicU64>,
+}
+
+/// A change of who may do what; counted when it is over, however it ends.
+struct Changing(Arc<AtomicU64>);
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +98,15 @@ impl SqlStore {
             .connect(&url)
             .await
             .map_err(|e| fail("open", "the store", e))?;
-        let store = Self { pool, dialect };
+        let store = Self { pool, dialect, changes: Arc::default() };
         store.refuse_newer_schema().await?;
         migrator(dialect).run(&store.pool).await.map_err(not_migrated)?;
         Ok(store)
+    }
+
+    /// Begins what [`Store::changes`] counts.
+    fn changing(&self) -> Changing {
+        Changing(self.changes.clone())
     }
 
     async fn refuse_newer_schema(&self) -> Result<()> {
@@ -121,6 +147,10 @@ impl Store for SqlStore {
             Dialect::Sqlite => "sqlite",
             Dialect::Postgres => "postgres",
         }
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     async fn ping(&self) -> Result<u64> {

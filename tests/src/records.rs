@@ -1,4 +1,4 @@
-//! Records to begin with; a test changes what it is about.
+//! The store's records to begin with; a test changes what it is about.
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,51 @@
+//! What `cert update` may change.
+
+use clap::{Args, builder::NonEmptyStringValueParser};
+use vault_proto::v1;
+
+use crate::args::{ChallengeName, TlsUseName};
+
+/// What to change of which certificate.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// The certificate's name.
+    name: String,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+/// At least one; what is not named stays.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// What its HSM key signs in handshakes, at once: `tls13` and `message` see what they sign, `digest`
+    /// is for the OpenSSL engine, which hands over nothing else.
+    #[arg(long, value_enum)]
+    tls_use: Option<TlsUseName>,
+    /// Whether to make a new HSM key for each renewal; not together with --tls-use digest.
+    #[arg(long)]
+    rotate_key: Option<bool>,
+    /// An ACME profile of the CA's; behind `update` it may be written as --profile, too.
+    #[arg(long, value_name = "P", value_parser = NonEmptyStringValueParser::new())]
+    acme_profile: Option<String>,
+    /// Take the CA's default profile.
+    #[arg(long, conflicts_with = "acme_profile")]
+    no_profile: bool,
+    /// How control of the names is proven.
+    #[arg(long, value_enum)]
+    challenge: Option<ChallengeName>,
+}
+
+impl Update {
+    /// As the vault's messages have it.
+    pub(super) fn request(self) -> v1::UpdateCertificateRequest {
+        let Changes { tls_use, rotate_key, acme_profile, no_profile, challenge } = self.changes;
+        v1::UpdateCertificateRequest {
+            name: self.name,
+            challenge: challenge.map(|challenge| challenge.as_str().to_owned()),
+            profile: if no_profile { Some(String::new()) } else { acme_profile },
+            tls_use: tls_use.map(|tls_use| tls_use.as_str().to_owned()),
+            rotate_key,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What processes use.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+/// CPU seconds that a process has used so far, its threads' in user and kernel mode.
+///
+/// # Errors
+/// Where there is no such process.
+pub fn seconds_of(pid: u32) -> Result<f64> {
+    let file = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    // The name, in parentheses, may hold anything; behind it, utime and stime are the 12th and 13th.
+    let (_, fields) = text.rsplit_once(')').context("no name")?;
+    let ticks: Vec<u64> =
+        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
+    let seconds = ticks.iter().sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64;
+    Ok(seconds)
+}
+
+/// A process's resident memory in MiB: what it has alone and what it shares.
+///
+/// # Errors
+/// Where there is no such process.
+pub fn resident_mib(pid: u32) -> Result<f64> {
+    let file = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+    Ok(kib.parse::<f64>()? / 1024.0)
+}

@@ -1,0 +1,143 @@
+//! Changes of a certificate's settings that leave it the same certificate.
+
+use serde_json::{Value, json};
+use vault_proto::ids::CertificateName;
+
+use super::Issuer;
+use crate::error::{Error, Result};
+use crate::store::{CertificateSettings, ChallengeKind, Identifier, TlsUse};
+
+/// Settings to change; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// How control is proven.
+    pub challenge: Option<ChallengeKind>,
+    /// ACME profile; `Some(None)` is the CA's default.
+    pub profile: Option<Option<String>>,
+    /// What its HSM key may sign in handshakes.
+    pub tls_use: Option<TlsUse>,
+    /// Each renewal is for a new HSM key.
+    pub rotate_key: Option<bool>,
+}
+
+impl SettingsChange {
+    /// The settings after it.
+    fn of(self, before: CertificateSettings) -> CertificateSettings {
+        CertificateSettings {
+            challenge: self.challenge.unwrap_or(before.challenge),
+            profile: self.profile.unwrap_or(before.profile),
+            tls_use: self.tls_use.unwrap_or(before.tls_use),
+            rotate_key: self.rotate_key.unwrap_or(before.rotate_key),
+        }
+    }
+
+    /// What it comes down to, for the audit log: what stays is not named.
+    pub fn summary(&self) -> Value {
+        let mut summary = json!({ "change": "update" });
+        let changes = [
+            ("challenge", self.challenge.map(|challenge| json!(challenge))),
+            ("profile", self.profile.as_ref().map(|profile| json!(profile))),
+            ("tls_use", self.tls_use.map(|tls_use| json!(tls_use))),
+            ("rotate_key", self.rotate_key.map(|rotate| json!(rotate))),
+        ];
+        for (name, to) in changes {
+            if let Some(to) = to {
+                summary[name] = to;
+            }
+        }
+        summary
+    }
+}
+
+impl Issuer {
+    /// Changes a certificate's settings: what its key signs at once, the rest from the next order
+    /// on.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` for what [`Issuer::declare`] refuses, `Conflict` where somebody else
+    /// changes them at the same time.
+    pub async fn update(&self, name: &CertificateName, change: SettingsChange) -> Result<()> {
+        let certificate = self.certificate(name).await?;
+        let before = certificate.settings();
+        let after = change.of(before.clone());
+        check("update", name, &certificate.identifiers, &after)?;
+        if !self.store.change_settings(name, &before, &after).await? {
+            let why = "somebody else has changed it at the same time";
+            return Err(Error::conflict("update", format!("certificate {name}"), why)
+                .hint("look at it with `vaultctl cert show`, and try again"));
+        }
+        self.hub.changed(name).await;
+        Ok(())
+    }
+}
+
+/// Refuses settings that no order could ever fulfil, or that some web server could not follow.
+pub(super) fn check(
+    what: &str,
+    name: &CertificateName,
+    identifiers: &[Identifier],
+    settings: &CertificateSettings,
+) -> Result<()> {
+    let invalid = |why: String| Error::invalid(what, format!("certificate {name}"), why);
+    if settings.challenge != ChallengeKind::Http01 {
+        return Err(invalid(format!("{} is not offered yet", settings.challenge))
+            .hint("use --challenge http-01"));
+    }
+    let wildcard = |i: &&Identifier| matches!(i, Identifier::Dns(name) if name.starts_with("*."));
+    if let Some(name) = identifiers.iter().find(wildcard) {
+        return Err(invalid(format!("{name} is a wildcard, which http-01 cannot prove"))
+            .hint("RFC 8555 section 8.3: name each host"));
+    }
+    if settings.rotate_key && settings.tls_use == TlsUse::Digest {
+        let why = "digests are for OpenSSL's engine, which knows keys by their name alone: of an old \
+                   and a new one it may find the wrong one";
+        return Err(invalid(why.to_owned()).hint(
+            "use OpenSSL's provider and --tls-use message, or leave --rotate-key off (`cert \
+             update`: --rotate-key false)",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let before = CertificateSettings {
+            challenge: ChallengeKind::Dns01,
+            profile: Some("shortlived".to_owned()),
+            tls_use: TlsUse::Tls13,
+            rotate_key: true,
+        };
+        assert_eq!(SettingsChange::default().of(before.clone()), before);
+        let change = SettingsChange { profile: Some(None), ..SettingsChange::default() };
+        let after = CertificateSettings { profile: None, ..before.clone() };
+        assert_eq!(change.of(before.clone()), after);
+        let change = SettingsChange {
+            challenge: Some(ChallengeKind::Http01),
+            profile: Some(Some("classic".to_owned())),
+            tls_use: Some(TlsUse::Message),
+            rotate_key: Some(false),
+        };
+        let after = CertificateSettings {
+            challenge: ChallengeKind::Http01,
+            profile: Some("classic".to_owned()),
+            tls_use: TlsUse::Message,
+            rotate_key: false,
+        };
+        assert_eq!(change.of(before), after);
+    }
+
+    #[test]
+    fn the_audit_log_names_what_changes_and_nothing_else() {
+        let change = SettingsChange {
+            profile: Some(None),
+            rotate_key: Some(false),
+            ..SettingsChange::default()
+        };
+        let summary = json!({ "change": "update", "profile": null, "rotate_key": false });
+        assert_eq!(change.summary(), summary);
+    }
+}
