@@ -1,6 +1,7 @@
 # Two commands: `make demo` shows one certificate's whole life, `make test` runs everything.
+# `make bench` measures it beside what it is built on.
 .POSIX:
-.PHONY: demo test fmt build
+.PHONY: demo test bench fmt build
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 demo:
@@ -17,8 +18,13 @@ test:
 	cargo test --locked --workspace --no-fail-fast
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
+bench:
+	deploy/dependencies.sh --for-tests
+	cargo build --locked --release -p vault -p vault-agent -p vaultctl -p vault-pkcs11
+	cargo run --locked --release -p vault-bench -- --plot docs/benchmarks.svg
+
 fmt:
 	cargo fmt --all
 
 build:
-	cargo build --locked --release --bins -p vault -p vault-agent -p vaultctl
+	cargo build --locked --release -p vault -p vault-agent -p vaultctl -p vault-pkcs11

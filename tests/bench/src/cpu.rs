@@ -1,6 +1,10 @@
 //! What processes use.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Child, Command},
+    thread,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -18,6 +22,35 @@ pub fn seconds_of(pid: u32) -> Result<f64> {
     #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
     let seconds = ticks.iter().sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64;
     Ok(seconds)
+}
+
+/// Keeps every processor awake with work that gives way to any other: how long a virtual machine
+/// takes to wake one up is not the vault's, and a server that is in use has few asleep.
+pub struct Awake(Vec<Child>);
+
+impl Awake {
+    /// Begins, until it is dropped.
+    ///
+    /// # Errors
+    /// Where there is no `chrt` (util-linux).
+    pub fn new() -> Result<Self> {
+        let mut idlers = Self(Vec::new());
+        for _ in 0..thread::available_parallelism()?.get() {
+            let mut command = Command::new("chrt");
+            command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
+            idlers.0.push(command.spawn().context("start chrt")?);
+        }
+        Ok(idlers)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        for idler in &mut self.0 {
+            // One that has ended by itself needs no more.
+            let _ = idler.kill().and_then(|()| idler.wait().map(drop));
+        }
+    }
 }
 
 /// A process's resident memory in MiB: what it has alone and what it shares.

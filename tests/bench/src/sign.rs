@@ -21,7 +21,8 @@ use tonic::transport::Channel;
 use vault_proto::v1::{SignRequest, key_service_client::KeyServiceClient};
 
 use crate::{
-    Pace, cpu,
+    Pace,
+    cpu::{self, Awake},
     latency::Run,
     raw::Module,
     results::Results,
@@ -119,10 +120,15 @@ impl Bench {
     fn remote(&self, key: &Key, pace: Pace, results: &mut Results) -> Result<()> {
         let name = key.name;
         let (mut raw, mut one, mut many, mut ratio) = (vec![], vec![], vec![], vec![]);
-        let (mut cpu_vault, mut cpu_agent) = (vec![], vec![]);
+        let (mut cpu_vault, mut cpu_agent, mut awake) = (vec![], vec![], vec![]);
         for _ in 0..pace.rounds {
             raw.push(self.token.sign(&key.id, key.raw, 1, pace.time)?);
             one.push(self.agent.sign(key.certificate, key.remote, 1, pace.time)?);
+            awake.push({
+                let _awake = Awake::new()?;
+                let raw = self.token.sign(&key.id, key.raw, 1, pace.time)?;
+                self.agent.sign(key.certificate, key.remote, 1, pace.time)?.p50_us - raw.p50_us
+            });
             let most = self.token.sign(&key.id, key.raw, THREADS, pace.time)?;
             let before = (cpu::seconds_of(self.vault)?, cpu::seconds_of(self.agent_process)?);
             let run = self.agent.sign(key.certificate, key.remote, 32, pace.time)?;
@@ -141,6 +147,7 @@ impl Bench {
         let added: Vec<_> =
             one.iter().zip(&raw).map(|(one, raw)| one.p50_us - raw.p50_us).collect();
         results.add(format!("sign.{name}.added_p50_us"), "us", &added);
+        results.add(format!("sign.{name}.added_p50_awake_us"), "us", &awake);
         Ok(())
     }
 

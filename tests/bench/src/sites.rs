@@ -73,8 +73,12 @@ impl Site {
         register_account(&vault, &pebble);
         wait_connected(&vault, AGENT);
         let keys = CERTIFICATES.map(|(name, algorithm, domain)| {
-            let order =
-                testkit::world::order(name, domain, "vault", &["--algorithm", algorithm, "--wait"]);
+            let order = testkit::world::order(
+                name,
+                domain,
+                "vault",
+                &["--algorithm", algorithm, "--tls-use", "digest", "--wait"],
+            );
             vault.ok(&order);
             let shown = vault.json(&["cert", "show", name]);
             let certificate_id = shown["key_id"].as_str().unwrap_or_default().replace('-', "");

@@ -258,17 +258,10 @@ impl AgentSessionService for Sessions {
     ) -> Result<Response<Self::SignTlsStream>, Status> {
         let (who, agent) = self.agent(&request).await?;
         let (answers, receiver) = mpsc::channel(16);
-        let (rooms, calls) = (self.context.rooms()?.clone(), self.context.calls.clone());
-        let stream = TlsStream { calls, rooms, who, agent };
+        let stream = TlsStream { rooms: self.context.rooms()?.clone(), who, agent };
         let stopping = self.context.stopping.clone();
-        tokio::spawn(async move {
-            // The drain waits for signatures that have begun, not for agents to hang up; what they
-            // were not told they ask again.
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                () = stream.serve(request.into_inner(), answers) => {}
-            }
-        });
+        // The drain waits for signatures that have begun, not for agents to hang up.
+        self.context.calls.spawn(stream.serve(request.into_inner(), answers, stopping));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

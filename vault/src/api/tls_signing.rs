@@ -6,9 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use vault_proto::{
     ids::{AgentName, KeyId},
@@ -30,23 +30,36 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) type Answers = mpsc::Sender<Result<v1::TlsSignAnswers, Status>>;
 
+/// Signatures that have begun.
+type UnderWay = FuturesUnordered<BoxFuture<'static, v1::TlsSignAnswer>>;
+
 /// One stream.
 #[derive(Clone)]
 pub(super) struct TlsStream {
-    pub(super) calls: TaskTracker,
     pub(super) rooms: Arc<Rooms>,
     pub(super) who: Principal,
     pub(super) agent: AgentName,
 }
 
 impl TlsStream {
-    /// Signs until the agent hangs up or may not any more.
+    /// Signs until the agent hangs up or may not any more, or the vault stops.
     pub(super) async fn serve(
         self,
         mut requests: Streaming<v1::TlsSignRequests>,
         answers: Answers,
+        stopping: CancellationToken,
     ) {
-        let ended = self.run(&mut requests, &answers).await;
+        let mut under_way = FuturesUnordered::new();
+        let ended = tokio::select! {
+            () = stopping.cancelled() => Ok(()),
+            ended = self.run(&mut requests, &answers, &mut under_way) => ended,
+        };
+        // Carried to its end whoever hangs up, as every call is.
+        while let Some(answer) = under_way.next().await {
+            let message = v1::TlsSignAnswers { answers: vec![answer] };
+            // Nobody may listen any more.
+            let _ = answers.send_timeout(Ok(message), PATIENCE).await;
+        }
         if let Err(error) = ended {
             let _ = answers.send_timeout(Err(error.into()), PATIENCE).await;
         }
@@ -56,9 +69,9 @@ impl TlsStream {
         &self,
         requests: &mut Streaming<v1::TlsSignRequests>,
         answers: &Answers,
+        under_way: &mut UnderWay,
     ) -> Result<()> {
         let keyless = &self.rooms.keyless;
-        let mut under_way = FuturesUnordered::new();
         let mut changes = self.rooms.hub.watch();
         let recent = Recent::default();
         keyless.usable(&self.agent, &recent).await?;
@@ -68,9 +81,7 @@ impl TlsStream {
                     let Ok(Some(batch)) = batch else { return Ok(()) };
                     let usable = keyless.usable(&self.agent, &recent).await?;
                     for request in batch.requests {
-                        // Carried to its end whoever hangs up, as every call is.
-                        let answer = self.clone().answer(usable.clone(), request);
-                        under_way.push(self.calls.spawn(answer));
+                        under_way.push(self.clone().answer(usable.clone(), request).boxed());
                     }
                 }
                 heard = changes.changed() => {
@@ -91,7 +102,7 @@ impl TlsStream {
                     {
                         ready.push(next);
                     }
-                    let message = v1::TlsSignAnswers { answers: ready.into_iter().flatten().collect() };
+                    let message = v1::TlsSignAnswers { answers: ready };
                     if answers.send_timeout(Ok(message), PATIENCE).await.is_err() {
                         return Ok(());
                     }

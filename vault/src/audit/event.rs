@@ -43,8 +43,8 @@ pub struct Entry {
     /// More; an object. Never holds a secret.
     pub detail: serde_json::Value,
     /// Written before anything else happens as any record is, but its sync to the disk may be
-    /// shared with what follows soon ([`Sync::Interval`](super::Sync)): for signatures in TLS
-    /// handshakes, of which there are thousands a second.
+    /// shared with what follows soon ([`Sync::Interval`](super::Sync)): for signatures of which
+    /// there are thousands a second.
     pub grouped: bool,
 }
 

@@ -18,7 +18,7 @@ use vault_proto::ids::OperationId;
 use super::draft::Draft;
 use super::event::{Entry, Outcome, Phase, Record};
 use super::verify::{self, VerifyReport};
-use super::writer::{Request, Sync, Writer};
+use super::writer::{Request, Shared, Sync, Told, Writer};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -70,7 +70,9 @@ pub struct Operation {
 /// The audit log. Cheap to clone; the file is closed with the last clone.
 #[derive(Clone)]
 pub struct AuditLog {
-    queue: Sender<Request>,
+    queue: Sender<Told>,
+    writer: Shared,
+    groups: bool,
     pub(super) path: PathBuf,
     status: Arc<Mutex<LogStatus>>,
     pub(super) followers: broadcast::Sender<Record>,
@@ -126,7 +128,7 @@ impl AuditLog {
         let (followers, _) = broadcast::channel(FOLLOWERS);
         let (queue, requests) = bounded(options.queue.max(1));
         let writer = Writer {
-            file,
+            file: Arc::new(file),
             name: name.clone(),
             length: scan.good_bytes,
             sequence: scan.report.records,
@@ -139,9 +141,10 @@ impl AuditLog {
             distrusted: false,
             unsynced: None,
         };
-        writer.start(requests).map_err(unavailable)?;
-        let path = path.to_owned();
-        let log = Self { queue, path, status, followers, deadline: options.deadline };
+        let writer = Shared::start(writer, requests).map_err(unavailable)?;
+        let groups = options.sync != Sync::Each;
+        let (path, deadline) = (path.to_owned(), options.deadline);
+        let log = Self { queue, writer, groups, path, status, followers, deadline };
         Ok((log, Recovery { pending: scan.pending, torn_tail }))
     }
 
@@ -226,19 +229,60 @@ impl AuditLog {
         Ok(scan.report)
     }
 
-    async fn write(&self, mut draft: Draft) -> Result<()> {
-        let subject = || format!("audit log {}", self.path.display());
+    /// Whether records of [`Entry::grouped`] entries need no sync of their own, so that whoever may
+    /// block writes them himself.
+    pub fn groups(&self) -> bool {
+        self.groups
+    }
+
+    /// As [`AuditLog::intent`], on this thread, which blocks meanwhile.
+    ///
+    /// # Errors
+    /// As [`AuditLog::intent`].
+    pub fn intent_blocking(&self, entry: Entry) -> Result<Operation> {
+        let id = OperationId::random();
+        self.write_blocking(Draft::intent(id, entry.clone())?)?;
+        Ok(Operation { id, entry })
+    }
+
+    /// As [`AuditLog::finish`], on this thread, which blocks meanwhile.
+    ///
+    /// # Errors
+    /// As [`AuditLog::finish`].
+    pub fn finish_blocking(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<()> {
+        let (entry, id) = (Entry { detail, ..op.entry }, op.id.to_string());
+        self.write_blocking(Draft::new(Phase::Result, entry, Some(outcome), Some(id))?)
+    }
+
+    fn write_blocking(&self, mut draft: Draft) -> Result<()> {
+        self.bound(&mut draft)?;
+        if self.writer.write(&draft)? {
+            // A full queue has the thread look, too.
+            let _ = self.queue.try_send(Told::Unsynced);
+        }
+        Ok(())
+    }
+
+    /// No record says more than a line that is read can hold.
+    fn bound(&self, draft: &mut Draft) -> Result<()> {
         let said = draft.said();
         if said > MOST_SAID {
             if draft.phase == Phase::Intent {
                 let why = format!("the record of this would have {said} bytes");
-                return Err(Error::invalid("write", subject(), why).hint("ask for less at once"));
+                let subject = format!("audit log {}", self.path.display());
+                return Err(Error::invalid("write", subject, why).hint("ask for less at once"));
             }
             // What has happened must be on the log.
             draft.cut()?;
         }
+        Ok(())
+    }
+
+    async fn write(&self, mut draft: Draft) -> Result<()> {
+        let subject = || format!("audit log {}", self.path.display());
+        self.bound(&mut draft)?;
         let (done, answer) = oneshot::channel();
-        self.queue.try_send(Request { draft, done }).map_err(|_| {
+        self.queue.try_send(Told::Write(Request { draft, done })).map_err(|_| {
             Error::exhausted("write", subject(), "too many records wait to be written")
                 .retry_after(Duration::from_secs(1))
         })?;

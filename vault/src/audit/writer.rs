@@ -1,9 +1,10 @@
-//! The one thread that writes: takes what waits, writes it at once, syncs once, answers all.
+//! What writes the file: one thread, which takes what waits, writes it at once, syncs once and
+//! answers all; and whoever may block and writes a record that needs no sync of its own.
 
 use std::{
     fs::File,
     io::{Seek as _, SeekFrom, Write as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -32,6 +33,14 @@ pub enum Sync {
     Interval(Duration),
 }
 
+/// What the thread is told.
+pub(super) enum Told {
+    /// To write.
+    Write(Request),
+    /// Somebody else has written what is to be synced within the interval.
+    Unsynced,
+}
+
 /// A draft and who waits for it.
 pub(super) struct Request {
     pub(super) draft: Draft,
@@ -40,7 +49,7 @@ pub(super) struct Request {
 
 /// The file and the chain's head.
 pub(super) struct Writer {
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) name: String,
     pub(super) length: u64,
     pub(super) sequence: u64,
@@ -58,39 +67,91 @@ pub(super) struct Writer {
     pub(super) unsynced: Option<Instant>,
 }
 
-impl Writer {
+/// The writer, shared by the thread and those who write for themselves.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Mutex<Writer>>);
+
+impl Shared {
     /// Starts the thread; it ends when the last sender is gone.
-    pub(super) fn start(mut self, queue: Receiver<Request>) -> std::io::Result<()> {
-        let work = move || {
-            let mut batch = Vec::with_capacity(BATCH);
-            loop {
-                let received = match self.sync_at() {
-                    None => queue.recv().map_err(RecvTimeoutError::from),
-                    Some(at) => queue.recv_deadline(at),
-                };
-                match received {
-                    Ok(first) => batch.push(first),
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.sync_late();
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return self.sync_late(),
-                }
-                while batch.len() < BATCH
-                    && let Ok(next) = queue.try_recv()
-                {
-                    batch.push(next);
-                }
-                self.take(&mut batch);
-                // Where there is always more to write, no wait runs out.
-                if self.sync_at().is_some_and(|at| Instant::now() >= at) {
-                    self.sync_late();
-                }
-            }
+    pub(super) fn start(writer: Writer, queue: Receiver<Told>) -> std::io::Result<Self> {
+        let shared = Self(Arc::new(Mutex::new(writer)));
+        let work = {
+            let shared = shared.clone();
+            move || shared.run(&queue)
         };
-        thread::Builder::new().name("audit".to_owned()).spawn(work).map(drop)
+        thread::Builder::new().name("audit".to_owned()).spawn(work)?;
+        Ok(shared)
     }
 
+    fn run(&self, queue: &Receiver<Told>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let sync_at = self.writer().sync_at();
+            let received = match sync_at {
+                None => queue.recv().map_err(RecvTimeoutError::from),
+                Some(at) => queue.recv_deadline(at),
+            };
+            match received {
+                Ok(Told::Write(first)) => batch.push(first),
+                Ok(Told::Unsynced) => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.sync_late();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.sync_late(),
+            }
+            while batch.len() < BATCH
+                && let Ok(next) = queue.try_recv()
+            {
+                if let Told::Write(next) = next {
+                    batch.push(next);
+                }
+            }
+            let late = {
+                let mut writer = self.writer();
+                writer.take(&mut batch);
+                // Where there is always more to write, no wait runs out.
+                writer.sync_at().is_some_and(|at| Instant::now() >= at)
+            };
+            if late {
+                self.sync_late();
+            }
+        }
+    }
+
+    /// Writes one record on this thread, which blocks meanwhile. Answers whether the thread has to
+    /// be told that there is something to sync.
+    pub(super) fn write(&self, draft: &Draft) -> Result<bool> {
+        let mut writer = self.writer();
+        let waited = writer.unsynced.is_some();
+        writer.put(std::iter::once(draft))?;
+        Ok(!waited && writer.unsynced.is_some())
+    }
+
+    /// Syncs what was written without, while others write on. Where that fails, nothing goes on
+    /// until a sync succeeds.
+    fn sync_late(&self) {
+        let file = {
+            let mut writer = self.writer();
+            if writer.unsynced.take().is_none() {
+                return;
+            }
+            writer.file.clone()
+        };
+        if let Err(error) = file.sync_data() {
+            tracing::error!(%error, "the audit log cannot be synced: nothing is signed");
+            let mut writer = self.writer();
+            writer.status().writable = false;
+            writer.distrusted = true;
+        }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
     /// When what is written has to be synced.
     fn sync_at(&self) -> Option<Instant> {
         match self.sync {
@@ -99,24 +160,21 @@ impl Writer {
         }
     }
 
-    /// Syncs what was written without. Where that fails, nothing goes on until a sync succeeds.
-    fn sync_late(&mut self) {
-        if self.unsynced.take().is_none() {
-            return;
-        }
-        if let Err(error) = self.file.sync_data() {
-            tracing::error!(%error, "the audit log cannot be synced: nothing is signed");
-            self.status.lock().unwrap_or_else(PoisonError::into_inner).writable = false;
-            self.distrusted = true;
+    fn take(&mut self, batch: &mut Vec<Request>) {
+        let result = self.put(batch.iter().map(|request| &request.draft));
+        for request in batch.drain(..) {
+            // Nobody may wait any more.
+            let _ = request.done.send(result.clone());
         }
     }
 
-    fn take(&mut self, batch: &mut Vec<Request>) {
+    /// Writes records, says how the log is, and tells who follows it.
+    fn put<'a>(&mut self, drafts: impl Iterator<Item = &'a Draft> + Clone) -> Result<()> {
         let now = self.sync == Sync::Each
             || self.distrusted
-            || batch.iter().any(|request| !request.draft.grouped);
-        let result = self.write(batch.iter().map(|request| &request.draft), now);
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            || drafts.clone().any(|draft| !draft.grouped);
+        let result = self.write(drafts, now);
+        let mut status = self.status();
         status.writable = result.is_ok();
         status.records = self.sequence;
         status.head.clone_from(&self.head);
@@ -124,17 +182,17 @@ impl Writer {
         match result {
             Ok(written) => {
                 self.tell(&written);
-                for request in batch.drain(..) {
-                    let _ = request.done.send(Ok(()));
-                }
+                Ok(())
             }
             Err(error) => {
                 tracing::error!(%error, "the audit log cannot be written: nothing is signed");
-                for request in batch.drain(..) {
-                    let _ = request.done.send(Err(error.clone()));
-                }
+                Err(error)
             }
         }
+    }
+
+    fn status(&self) -> MutexGuard<'_, LogStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells followers what was written. Who begins to follow after this looked finds it in the file.
@@ -183,12 +241,12 @@ impl Writer {
     fn append(&mut self, bytes: &[u8], sync: bool) -> std::io::Result<()> {
         if self.torn {
             self.file.set_len(self.length)?;
-            self.file.seek(SeekFrom::Start(self.length))?;
+            (&*self.file).seek(SeekFrom::Start(self.length))?;
             self.file.sync_all()?;
             self.torn = false;
         }
         self.torn = true;
-        self.file.write_all(bytes)?;
+        (&*self.file).write_all(bytes)?;
         match sync {
             true => {
                 self.file.sync_data()?;

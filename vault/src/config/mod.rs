@@ -130,7 +130,7 @@ pub struct Audit {
     /// How long a record may take to reach the disk. Default 5 s.
     #[serde(default = "Audit::default_deadline", with = "humantime_serde")]
     pub deadline: Duration,
-    /// When records of TLS signatures reach the disk. Default `each`.
+    /// When records of signatures in TLS handshakes and of messages reach the disk. Default `each`.
     #[serde(default)]
     pub sync: AuditSync,
     /// How long that may take with `interval`. Default 100 ms.
@@ -138,7 +138,8 @@ pub struct Audit {
     pub sync_interval: Duration,
 }
 
-/// When records of TLS signatures reach the disk; all others do so before anything else happens.
+/// When records of signatures in TLS handshakes and of messages reach the disk; all others do so
+/// before anything else happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditSync {

@@ -14,7 +14,7 @@ use vault_proto::ids::KeyId;
 pub use algorithm::{Algorithm, Escrow, Form, Mechanism};
 pub use signature::Signature;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A public key as SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,15 @@ pub trait KeyStore: Send + Sync {
     /// Signs what the mechanism's [`Form`] says; hashing, where the mechanism has it, is done here.
     async fn sign(&self, id: KeyId, mechanism: Mechanism, message: Bytes) -> Result<Signature>;
 
+    /// Signs as [`KeyStore::sign`] does, with a witness on the thread that makes the signature.
+    async fn sign_witnessed(
+        &self,
+        id: KeyId,
+        mechanism: Mechanism,
+        message: Bytes,
+        witness: Box<dyn Witness>,
+    ) -> Result<Signature>;
+
     /// Lists key pairs with an id of ours.
     async fn list(&self) -> Result<Vec<KeyObject>>;
 
@@ -117,6 +126,22 @@ pub trait KeyStore: Send + Sync {
 
     /// Wraps an escrowed private key with the KEK, inside the token.
     async fn wrap(&self, id: KeyId) -> Result<WrappedKey>;
+}
+
+/// What is done right before and right after the token is asked, on the thread that asks it. It may
+/// block, and it saves a path that is walked thousands of times a second the ways between threads.
+pub trait Witness: Send {
+    /// Before. Where it fails, the token is not asked.
+    ///
+    /// # Errors
+    /// Why the token may not be asked.
+    fn before(&mut self) -> Result<()>;
+
+    /// After, whoever still waits for it. Where it fails, nothing is handed out.
+    ///
+    /// # Errors
+    /// Why nothing may be handed out.
+    fn after(&mut self, outcome: Result<(), &Error>) -> Result<()>;
 }
 
 /// Something that signs with one key for one purpose: what `x509` and `acme` take, so that they

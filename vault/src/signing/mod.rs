@@ -7,6 +7,7 @@
 mod bound;
 mod lifecycle;
 mod reconcile;
+mod recorded;
 pub mod tls;
 
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use vault_proto::{error::ErrorKind, ids::KeyId};
 pub use bound::BoundKey;
 pub use lifecycle::NewKey;
 pub use reconcile::Finding;
+
+use recorded::Recorded;
 
 use crate::audit::{AuditLog, Entry, Operation, Outcome};
 use crate::clock::Clock;
@@ -150,7 +153,12 @@ impl Signing {
             "message_sha256": hex::encode(Sha256::digest(&message)),
             "context": context,
         });
-        let operation = self.intent(principal, action, &subject, detail).await?;
+        let entry = entry(principal, action, &subject, detail);
+        if entry.grouped && self.audit.groups() {
+            let witness = Recorded::new(self.audit.clone(), entry);
+            return self.keystore.sign_witnessed(key.id, mechanism, message, witness).await;
+        }
+        let operation = self.audit.intent(entry).await?;
         crash_point!("sign.intent");
         let signed = self.keystore.sign(key.id, mechanism, message).await;
         crash_point!("sign.hsm");

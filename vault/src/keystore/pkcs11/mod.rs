@@ -24,7 +24,8 @@ pub use workers::Options;
 use workers::{Again, Workers};
 
 use super::{
-    KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, TokenInfo, WrappedKey,
+    KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, TokenInfo, Witness,
+    WrappedKey,
 };
 use crate::error::{Error, Result};
 
@@ -78,6 +79,18 @@ impl KeyStore for Pkcs11KeyStore {
     async fn sign(&self, id: KeyId, mechanism: Mechanism, message: Bytes) -> Result<Signature> {
         let sign = move |s: &mut session::TokenSession| s.sign(id, mechanism, &message);
         let raw = self.workers.run("sign", Again::Safe, sign).await?;
+        Ok(Signature::from_pkcs11(mechanism, raw))
+    }
+
+    async fn sign_witnessed(
+        &self,
+        id: KeyId,
+        mechanism: Mechanism,
+        message: Bytes,
+        witness: Box<dyn Witness>,
+    ) -> Result<Signature> {
+        let sign = move |s: &mut session::TokenSession| s.sign(id, mechanism, &message);
+        let raw = self.workers.run_witnessed("sign", Again::Safe, sign, Some(witness)).await?;
         Ok(Signature::from_pkcs11(mechanism, raw))
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{Module, TokenUri, module::Life, rv::Failure, session::TokenSession};
 use crate::error::{Error, Result};
+use crate::keystore::Witness;
 
 /// How often one call is made at once. A logout by another application shows first as a stale
 /// handle, then as a lost login, and only then comes the call that counts. After these tries a lost
@@ -54,7 +55,21 @@ pub(super) enum Again {
     Never,
 }
 
-type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+/// Answers that a worker gives at once at most, and for how long it may keep the first of them.
+/// Only where more waits than there are workers: each answer wakes somebody, and to be woken costs
+/// more than many a signature.
+const TOGETHER: (usize, Duration) = (16, Duration::from_millis(5));
+
+/// What a worker does for somebody.
+struct Job {
+    /// A signature or a look; what takes long lets no answer wait.
+    quick: bool,
+    /// Does it, and answers how to say so.
+    work: Box<dyn FnOnce(&mut Worker) -> Answer + Send>,
+}
+
+/// Gives an answer to who waits for it.
+type Answer = Box<dyn FnOnce()>;
 
 /// The threads' common queue; they end when it is dropped, which waits for them up to [`PARTING`].
 pub(super) struct Workers {
@@ -64,7 +79,7 @@ pub(super) struct Workers {
     ended: Receiver<()>,
     threads: Vec<thread::JoinHandle<()>>,
     deadline: Duration,
-    subject: String,
+    subject: Arc<str>,
 }
 
 struct Worker {
@@ -74,6 +89,8 @@ struct Worker {
     session: Option<TokenSession>,
     /// A token that was there may come back; one that never was is named wrongly.
     was_there: bool,
+    /// How many workers there are.
+    fellows: usize,
     /// A PIN that was refused once is not tried again by any worker.
     pin_refused: Arc<AtomicBool>,
 }
@@ -86,7 +103,7 @@ impl Workers {
         pin: &SecretString,
         options: Options,
     ) -> Result<Self> {
-        let subject = format!("token {}", uri.label());
+        let subject: Arc<str> = format!("token {}", uri.label()).into();
         let (queue, jobs) = bounded::<Job>(options.queue.max(1));
         let (running, ended) = bounded::<()>(0);
         let pin_refused = Arc::new(AtomicBool::new(false));
@@ -99,6 +116,7 @@ impl Workers {
                 session: None,
                 was_there: false,
                 pin_refused: pin_refused.clone(),
+                fellows: options.workers.max(1),
             };
             worker
                 .open(Instant::now() + options.deadline)
@@ -125,28 +143,57 @@ impl Workers {
         again: Again,
         call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
+        self.run_witnessed(what, again, call, None).await
+    }
+
+    /// The same, with a witness.
+    pub(super) async fn run_witnessed<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        again: Again,
+        call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
+        mut witness: Option<Box<dyn Witness>>,
+    ) -> Result<T> {
         let until = Instant::now() + self.deadline;
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |worker| {
+        let subject = self.subject.clone();
+        let work = move |worker: &mut Worker| -> Answer {
             if answer.is_closed() || Instant::now() >= until {
-                return;
+                return Box::new(|| {});
             }
-            let _ = answer.send(worker.call(until, again, &call));
-        });
-        let gone = || Error::unavailable(what, &self.subject, "its workers have ended");
+            let mut done = match witness.as_mut().map_or(Ok(()), |witness| witness.before()) {
+                Ok(()) => {
+                    let called = worker.call(until, again, &call);
+                    called.map_err(|failure| failure.into_error(what, &subject))
+                }
+                Err(error) => {
+                    witness = None;
+                    Err(error)
+                }
+            };
+            if let Some(witness) = &mut witness
+                && let Err(error) = witness.after(done.as_ref().map(drop))
+            {
+                done = Err(error);
+            }
+            // Nobody may wait any more.
+            Box::new(move || drop(answer.send(done)))
+        };
+        let job = Job { quick: again == Again::Safe, work: Box::new(work) };
+        let gone = || Error::unavailable(what, &*self.subject, "its workers have ended");
         let queue = self.queue.as_ref().ok_or_else(gone)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => {
-                Error::exhausted(what, &self.subject, "too many requests wait for the HSM")
+                Error::exhausted(what, &*self.subject, "too many requests wait for the HSM")
                     .retry_after(Duration::from_secs(1))
             }
             TrySendError::Disconnected(_) => gone(),
         })?;
         match tokio::time::timeout_at(until.into(), answered).await {
-            Ok(Ok(result)) => result.map_err(|failure| failure.into_error(what, &self.subject)),
+            Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => {
                 let why = format!("no answer within {:?}", self.deadline);
-                Err(Error::unavailable(what, &self.subject, why)
+                Err(Error::unavailable(what, &*self.subject, why)
                     .hint("the HSM is slow or hangs; [hsm] deadline sets how long is waited"))
             }
         }
@@ -168,8 +215,21 @@ impl Drop for Workers {
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            job(&mut self);
+        let mut answers: Vec<Answer> = Vec::new();
+        while let Ok(first) = jobs.recv() {
+            let begun = Instant::now();
+            let mut next = Some(first);
+            while let Some(Job { quick, work }) = next {
+                if !quick {
+                    answers.drain(..).for_each(|answer| answer());
+                }
+                answers.push(work(&mut self));
+                let (most, longest) = TOGETHER;
+                let waits = jobs.len() >= self.fellows;
+                let more = waits && quick && answers.len() < most && begun.elapsed() < longest;
+                next = if more { jobs.try_recv().ok() } else { None };
+            }
+            answers.drain(..).for_each(|answer| answer());
         }
         let module = self.module.clone();
         self.part(*module.life());
