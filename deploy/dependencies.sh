@@ -26,6 +26,11 @@ if [ "${1:-}" = --for-tests ]; then
     need opensc-pkcs11 any_file /usr/lib/*/pkcs11-spy.so
     need caddy program caddy
     need curl program curl
+    # The runbooks, which are run as written, read JSON.
+    need jq program jq
+    # A backup is opened by the tools that its format promises.
+    need tar program tar
+    need zstd program zstd
     need iproute2 program ip
     need util-linux program unshare
     need uidmap program newuidmap

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand, ValueEnum};
 use vault_proto::v1;
 
-use crate::cmd::{account, agent, audit, cert, csr, init, jws, key, meta, operator};
+use crate::cmd::{account, agent, audit, backup, cert, csr, init, jws, kek, key, meta, operator};
 use crate::output::Format;
 use crate::profile::Connection;
 
@@ -30,11 +30,14 @@ pub struct Cli {
 pub enum Noun {
     /// Initialises a vault: token, internal CA, key-encryption key and its shares.
     Init(init::Init),
-    /// Writes the encrypted shares of `init` once more.
+    /// Writes the encrypted shares of the KEK once more.
     Shares(init::Shares),
     /// Shows how vault, HSM, store, CAs, agents and renewals are.
     #[command(after_help = "Example: vaultctl status -o json")]
     Status,
+    /// The key-encryption key and its custodians.
+    #[command(subcommand)]
+    Kek(kek::Kek),
     /// Keys in the HSM.
     #[command(subcommand)]
     Key(key::Key),
@@ -59,6 +62,9 @@ pub enum Noun {
     /// The audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Backups.
+    #[command(subcommand)]
+    Backup(backup::Backup),
     /// Writes shell completions to stdout.
     Completions(meta::Completions),
     /// Writes man pages into a directory.

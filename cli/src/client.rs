@@ -16,9 +16,9 @@ use vault_proto::{
     local::{ALPN_H2, VAULT_SERVER_NAME},
     v1::{
         account_service_client::AccountServiceClient, agent_service_client::AgentServiceClient,
-        audit_service_client::AuditServiceClient,
-        certificate_service_client::CertificateServiceClient, key_service_client::KeyServiceClient,
-        system_service_client::SystemServiceClient,
+        audit_service_client::AuditServiceClient, backup_service_client::BackupServiceClient,
+        certificate_service_client::CertificateServiceClient, kek_service_client::KekServiceClient,
+        key_service_client::KeyServiceClient, system_service_client::SystemServiceClient,
     },
 };
 
@@ -74,6 +74,14 @@ impl Client {
     /// The audit log.
     pub fn audit(&self) -> AuditServiceClient<Channel> {
         AuditServiceClient::new(self.0.clone())
+    }
+    /// The KEK and its shares.
+    pub fn keks(&self) -> KekServiceClient<Channel> {
+        KekServiceClient::new(self.0.clone())
+    }
+    /// Backups.
+    pub fn backups(&self) -> BackupServiceClient<Channel> {
+        BackupServiceClient::new(self.0.clone())
     }
     /// The vault itself.
     pub fn system(&self) -> SystemServiceClient<Channel> {

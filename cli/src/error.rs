@@ -94,6 +94,12 @@ fn advice(kind: ErrorKind) -> &'static str {
     }
 }
 
+impl From<ErrorDetail> for Error {
+    fn from(detail: ErrorDetail) -> Self {
+        Self(detail)
+    }
+}
+
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         Self(ErrorDetail::from_status(&status))

@@ -58,6 +58,7 @@ async fn dispatch(context: &Context, noun: Noun) -> Result<()> {
         Noun::Init(args) => cmd::init::run(context, args).await,
         Noun::Shares(args) => cmd::init::shares(context, args).await,
         Noun::Status => cmd::status::run(context).await,
+        Noun::Kek(verb) => cmd::kek::run(context, verb).await,
         Noun::Key(verb) => cmd::key::run(context, verb).await,
         Noun::Csr(verb) => cmd::csr::run(context, verb).await,
         Noun::Jws(verb) => cmd::jws::run(context, verb).await,
@@ -66,6 +67,7 @@ async fn dispatch(context: &Context, noun: Noun) -> Result<()> {
         Noun::Agent(verb) => cmd::agent::run(context, verb).await,
         Noun::Operator(verb) => cmd::operator::run(context, verb).await,
         Noun::Audit(verb) => cmd::audit::run(context, verb).await,
+        Noun::Backup(verb) => cmd::backup::run(context, verb).await,
         Noun::Completions(args) => cmd::meta::completions(Cli::command(), &args),
         Noun::Man(args) => cmd::meta::man(Cli::command(), &args),
     }

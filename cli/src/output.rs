@@ -1,6 +1,9 @@
 //! Results: a table for people, JSON for programs. The same fields feed both.
 
-use std::io::Write as _;
+use std::{
+    io::{IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
 
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
@@ -42,6 +45,38 @@ pub fn text(text: &str) -> Result<()> {
 /// A line for people, to stderr.
 pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// How far long work has come, on stderr and only on a terminal; its line goes when it ends.
+pub struct Progress {
+    what: &'static str,
+    shown: Option<Instant>,
+    terminal: bool,
+}
+
+impl Progress {
+    /// Of this work.
+    pub fn new(what: &'static str) -> Self {
+        Self { what, shown: None, terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// So many bytes are done.
+    pub fn bytes(&mut self, done: u64) {
+        let often = Duration::from_millis(100);
+        if self.terminal && self.shown.is_none_or(|shown| shown.elapsed() >= often) {
+            self.shown = Some(Instant::now());
+            let (whole, tenths) = (done >> 20, ((done % (1 << 20)) * 10) >> 20);
+            let _ = write!(std::io::stderr(), "\r{}: {whole}.{tenths} MiB", self.what);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
+        }
+    }
 }
 
 /// JSON, one object or one array.

@@ -6,6 +6,8 @@
 pub mod agent;
 pub mod apache;
 pub mod caddy;
+pub mod custodians;
+pub mod escrow;
 pub mod fake_vault;
 pub mod fault_ca;
 pub mod faulty_hsm;

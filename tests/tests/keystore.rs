@@ -7,10 +7,12 @@
 mod keystore {
     #[macro_use]
     mod world;
+    mod attacks;
     mod custody;
     mod kek;
     mod keys;
     mod load;
     mod login;
+    mod recovery;
     mod verify;
 }

@@ -15,6 +15,7 @@ mod store {
     mod keys;
     mod opening;
     mod orders;
+    mod snapshot;
     mod unused_keys;
     mod writers;
 }

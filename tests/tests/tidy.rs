@@ -29,7 +29,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cryptoki", &["vault/src/keystore/pkcs11/"]),
     ("instant_acme", &["vault/src/acme/"]),
     ("sqlx", &["vault/src/store/sql/"]),
-    ("age", &["vault/src/backup/"]),
+    ("tar", &["backup/src/"]),
+    ("zstd", &["backup/src/"]),
+    ("age", &["vault/src/backup/", "custody/src/", "backup/src/"]),
 ];
 
 fn root() -> PathBuf {

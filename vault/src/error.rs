@@ -102,6 +102,18 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<vault_proto::error::ErrorDetail> for Error {
+    fn from(detail: vault_proto::error::ErrorDetail) -> Self {
+        let kind = detail.kind();
+        let retry_after = match detail.retry_after_seconds {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        };
+        let vault_proto::error::ErrorDetail { what, subject, why, hint, .. } = detail;
+        Self { kind, what, subject, why, hint, retry_after }
+    }
+}
+
 impl From<vault_proto::ids::InvalidId> for Error {
     fn from(error: vault_proto::ids::InvalidId) -> Self {
         Self::invalid("read", error.what, &error)

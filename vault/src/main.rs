@@ -12,8 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use vault::{
-    config::{self, Config},
+    app::officer,
+    backup::ceremony::Rebuilt,
+    config::{self, Config, SecretSource},
     error::{Error, Result},
+    keystore::pkcs11::TokenUri,
 };
 
 /// Keeps private keys in an HSM, signs with them, and gets, renews and pushes certificates.
@@ -35,6 +38,30 @@ enum Verb {
         /// How log lines are written to stderr. RUST_LOG says which.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
+    },
+    /// Puts a quorum's KEK into a token, for unwrapping only.
+    #[command(after_help = "Example: vaultd install-kek --share ops.json --share audit.json \
+        --pin-file pin --token 'pkcs11:token=drill?module-path=/usr/lib/softhsm/libsofthsm2.so'")]
+    InstallKek {
+        /// The token: of a standby or a drill host, never a live vault's.
+        #[arg(long, value_name = "URI")]
+        token: TokenUri,
+        /// The file that holds the token's user PIN.
+        #[arg(long, value_name = "FILE")]
+        pin_file: PathBuf,
+        /// A custodian's share, as an age file or opened; a quorum's are needed.
+        #[arg(long = "share", value_name = "FILE", required = true)]
+        shares: Vec<PathBuf>,
+        /// An age identity that opens shares; may be repeated.
+        #[arg(long = "identity", value_name = "FILE")]
+        identities: Vec<PathBuf>,
+    },
+    /// Started by a running vault itself, to create a KEK as the security officer.
+    #[command(hide = true)]
+    CreateKek {
+        /// The token.
+        #[arg(long)]
+        token: TokenUri,
     },
     /// Checks a configuration file; says every fault with its line.
     #[command(after_help = "Example: vaultd check-config --config /etc/vaultd/vault.toml")]
@@ -60,6 +87,11 @@ fn main() -> ExitCode {
     };
     let done = match args.verb {
         Verb::CheckConfig { config } => config::load(&config).map(drop),
+        Verb::InstallKek { token, pin_file, shares, identities } => {
+            let pin = SecretSource::File(pin_file);
+            officer::install_kek(&token, &pin, &shares, &identities).and_then(|kek| installed(&kek))
+        }
+        Verb::CreateKek { token } => officer::create_kek(&token),
         Verb::Run { config, log_format } => {
             start_logging(log_format);
             config::load(&config).and_then(run)
@@ -80,6 +112,14 @@ fn misused(error: &clap::Error) -> ExitCode {
         eprintln!("hint: --help behind the verb shows what it takes, with an example");
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Says which KEK was installed, as one line of JSON: `vaultctl` shows it.
+fn installed(rebuilt: &Rebuilt) -> Result<()> {
+    use std::io::Write as _;
+    let said = serde_json::json!({ "kek_id": rebuilt.kek.id, "vault_id": rebuilt.vault_id,
+        "check_value": rebuilt.check_value });
+    writeln!(std::io::stdout(), "{said}").map_err(|e| Error::internal("write", "the result", e))
 }
 
 #[allow(clippy::print_stderr)] // the last words of a program

@@ -1,10 +1,11 @@
 //! Facts about the vault itself that `init` puts into the store, all in one transaction.
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use vault_proto::ids::KeyId;
 
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{Columns, Store};
 
 /// Everything that makes a vault this vault.
 const VAULT: &str = "vault";
@@ -26,6 +27,12 @@ pub struct Vault {
     pub token_serial: String,
     /// The KEK; `None` for a vault that escrows nothing.
     pub kek: Option<Kek>,
+    /// A KEK that is being put into the token: its shares are kept before it is there.
+    #[serde(default)]
+    pub next_kek: Option<Kek>,
+    /// What the KEK was before, the last one first: backups under it open with its shares.
+    #[serde(default)]
+    pub earlier_keks: Vec<Kek>,
 }
 
 /// What is known of the KEK outside of the token.
@@ -39,6 +46,11 @@ pub struct Kek {
     pub custodians: Vec<String>,
     /// How many of them rebuild it.
     pub threshold: usize,
+    /// When these shares were made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub made_at: OffsetDateTime,
+    /// Who got what, signed by the internal CA.
+    pub transcript: String,
     /// The shares, each readable by its custodian only: kept so that an answer to `init` that was
     /// lost on its way loses no share.
     pub shares: Vec<Share>,
@@ -49,6 +61,8 @@ pub struct Kek {
 pub struct Share {
     /// Whose it is.
     pub custodian: String,
+    /// The age recipient that it is encrypted to.
+    pub recipient: String,
     /// An age file, ASCII-armoured.
     pub age_armored: String,
 }
@@ -62,6 +76,17 @@ impl Vault {
         let Some(text) = store.setting(VAULT).await? else { return Ok(None) };
         let read = serde_json::from_str(&text);
         read.map(Some).map_err(|e| Error::internal("read", "the vault's settings", e))
+    }
+
+    /// Who it is, from rows of the store's settings.
+    ///
+    /// # Errors
+    /// `Internal` where they do not say.
+    pub fn in_rows(rows: &[Columns]) -> Result<Self> {
+        let text = |row: &Columns, column: &str| row.get(column)?.as_str().map(str::to_owned);
+        let row = rows.iter().find(|row| text(row, "name").as_deref() == Some(VAULT));
+        let value = row.and_then(|row| text(row, "value")).unwrap_or_default();
+        serde_json::from_str(&value).map_err(|e| Error::internal("read", "the vault's settings", e))
     }
 
     /// The internal CA's root, DER.

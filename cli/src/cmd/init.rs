@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use vault_custody::transcript;
 use vault_proto::{ids::OperatorName, v1};
 
 use super::{Context, operator};
@@ -91,7 +92,7 @@ pub async fn run(context: &Context, args: Init) -> Result<()> {
         }
     };
     let shares = match &shares_dir {
-        Some(dir) => write_shares(dir, &made.shares)?,
+        Some(dir) => write_shares(dir, &made.shares, &made.kek_transcript)?,
         None => Vec::new(),
     };
     if let (Some(issued), Some(dir), Some(name)) =
@@ -132,14 +133,23 @@ fn prepare_shares(args: &Init) -> Result<Option<PathBuf>> {
         return Err(invalid("there is no --threshold")
             .hint("say how many custodians rebuild the key, for example --threshold 2"));
     }
-    files::create_secret_dir(&dir)?;
-    for (name, _) in &args.custodians {
-        files::check_new(&share_file(&dir, name)?)?;
-    }
+    check_shares_dir(&dir, &args.custodians)?;
     Ok(Some(dir))
 }
 
-/// Writes the encrypted shares of `init` once more.
+/// Makes the directory for shares and sees that none is written over.
+///
+/// # Errors
+/// `Invalid` where it cannot be made or has a share of these custodians' already.
+pub fn check_shares_dir(dir: &Path, custodians: &[(String, String)]) -> Result<()> {
+    files::create_secret_dir(dir)?;
+    for (name, _) in custodians {
+        files::check_new(&share_file(dir, name)?)?;
+    }
+    files::check_new(&dir.join(transcript::FILE))
+}
+
+/// Writes the encrypted shares of the KEK in force once more.
 ///
 /// # Errors
 /// What the vault or this machine says.
@@ -147,7 +157,7 @@ pub async fn shares(context: &Context, args: Shares) -> Result<()> {
     let mut system = context.client().await?.system();
     let listed = system.list_shares(call(v1::ListSharesRequest {})).await?.into_inner();
     files::create_secret_dir(&args.shares_dir)?;
-    let written = write_shares(&args.shares_dir, &listed.shares)?;
+    let written = write_shares(&args.shares_dir, &listed.shares, &listed.kek_transcript)?;
     output::one(context.format, &serde_json::json!({ "shares": written }))
 }
 
@@ -159,13 +169,25 @@ fn share_file(dir: &Path, custodian: &str) -> Result<PathBuf> {
     Ok(dir.join(format!("{name}.age")))
 }
 
-fn write_shares(dir: &Path, shares: &[v1::EncryptedShare]) -> Result<Vec<String>> {
+/// Writes shares and their transcript; answers the shares' paths.
+///
+/// # Errors
+/// Where one is there already or cannot be written.
+pub fn write_shares(
+    dir: &Path,
+    shares: &[v1::EncryptedShare],
+    transcript: &str,
+) -> Result<Vec<String>> {
+    let again = "`vaultctl shares` writes the shares once more";
     let mut written = Vec::new();
     for share in shares {
         let path = share_file(dir, &share.custodian)?;
-        files::write_new(&path, share.age_armored.as_bytes(), 0o600)
-            .map_err(|e| e.hint("`vaultctl shares` writes the shares once more"))?;
+        files::write_new(&path, share.age_armored.as_bytes(), 0o600).map_err(|e| e.hint(again))?;
         written.push(path.display().to_string());
+    }
+    if !transcript.is_empty() {
+        let path = dir.join(transcript::FILE);
+        files::write_new(&path, transcript.as_bytes(), 0o600).map_err(|e| e.hint(again))?;
     }
     Ok(written)
 }

@@ -3,10 +3,12 @@
 pub mod account;
 pub mod agent;
 pub mod audit;
+pub mod backup;
 pub mod cert;
 pub mod csr;
 pub mod init;
 pub mod jws;
+pub mod kek;
 pub mod key;
 pub mod meta;
 pub mod operator;

@@ -70,7 +70,7 @@ fn bar(
         area.draw(&Circle::new((x(goal), y + 9), 4, RED.filled()))?;
     }
     let value = format!("{:.2}", figure.value);
-    area.draw(&Text::new(value, (x(figure.max) + 8, y + 3), text))?;
+    area.draw(&Text::new(value, (x(figure.max.max(goal)) + 8, y + 3), text))?;
     Ok(())
 }
 

@@ -141,11 +141,22 @@ fn a_vault_that_is_not_there_is_6_for_every_verb_that_asks_it() {
     fs::write(&message, "m").unwrap();
     let local = ["completions", "man"];
     let mut asked = 0;
-    for words in verbs("vaultctl").iter().filter(|words| !local.contains(&words[0].as_str())) {
+    let offline = ["kek install", "kek verify-transcript", "backup verify"];
+    let asks = |words: &&Vec<String>| {
+        !local.contains(&words[0].as_str()) && !offline.contains(&words.join(" ").as_str())
+    };
+    for words in verbs("vaultctl").iter().filter(asks) {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let rest: &[&str] = match words.join(" ").as_str() {
             "init" | "status" => &[],
             "shares" => &["--shares-dir", &out],
+            "kek show" => &[],
+            "backup create" => &["--out", &out],
+            "kek rotate" => &["--custodian", "x=y", "--threshold", "1", "--shares-dir", &out],
+            "kek reshare" => {
+                let share = ["--share", "x", "--threshold", "1"];
+                &[&share[..], &["--custodian", "x=y", "--shares-dir", &out]].concat()
+            }
             "key generate" => &["k", "--algorithm", "ec-p256"],
             "key destroy" | "cert delete" | "agent evict" | "account deactivate" => &["x", "--yes"],
             "key sign" => {

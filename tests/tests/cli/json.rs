@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use testkit::{
+    custodians::Custodian,
     programs::run,
     vault::Vault,
     world::{CERTIFICATE, World},
@@ -116,6 +117,12 @@ fn every_answer_keeps_to_the_rules_of_json() {
         assert!(list.as_array().unwrap().len() >= least, "{args:?}: {list}");
     }
     check("vault-agent status", "", &world.agent.status());
+    let keeper = Custodian::new(vault.dir(), "keeper");
+    let (out, identity) = (vault.path("b.age"), keeper.identity.display().to_string());
+    // That some keys are not in it is for people, on stderr.
+    let made = vault.json(&["backup", "create", "--out", &out, "--recipient", &keeper.recipient]);
+    check("backup create", "", &made);
+    look(vault, &Shape::One, &["backup", "verify", &out, "--identity", &identity]);
     // Line by line as they stand in the log: each line is one object.
     for line in vault.ok(&["audit", "export"]).lines() {
         let record: Value = serde_json::from_str(line).unwrap();

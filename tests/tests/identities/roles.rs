@@ -86,6 +86,7 @@ const CHANGES: &[&str] = &[
     "agent token web2",
     "agent evict web1 --yes",
     "operator issue eve2 --out DIR/eve2",
+    "backup create --out DIR/out",
 ];
 
 /// A vault with one of everything.

@@ -16,6 +16,7 @@ use vault::keystore::{
     Algorithm, Escrow, KeySpec, KeyStore, WrapMechanism,
     pkcs11::{KekSpec, Module, Options, Pkcs11KeyStore, TokenUri},
 };
+use vault_custody::locked::Locked;
 use vault_proto::ids::KeyId;
 
 /// The user PIN.
@@ -174,6 +175,11 @@ impl World {
         second
     }
 
+    /// The second token, once it is there.
+    pub fn second(&self) -> TokenUri {
+        uri(self.token, "second")
+    }
+
     /// Puts a trusted, wrap-only KEK into the token: by the ceremony's own call where the token's
     /// security officer may, else past it. Must come before any login.
     pub fn install_kek(&self, value: [u8; 32]) -> KeyId {
@@ -187,7 +193,7 @@ impl World {
 
     /// The ceremony's own call, which not every token lets be.
     pub fn try_install_kek(&self, id: KeyId, value: [u8; 32]) -> vault::error::Result<()> {
-        let kek = KekSpec { id, value: value.into() };
+        let kek = KekSpec { id, value: Locked::copy_of(&value).expect("locked memory") };
         self.module.install_kek(&self.uri, &SO_PIN.into(), &kek)
     }
 

@@ -1,43 +1,19 @@
 //! `vaultctl init`: what it makes with custodians and without, and that it is done once.
 
 use std::{
-    fs,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
+    fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::Path, process::Command, thread,
 };
 
 use testkit::{
-    programs::{must, ours, run},
+    custodians::Custodian,
+    programs::{ours, run},
     vault::Vault,
 };
 use vault::backup::ceremony::combine;
 use zeroize::Zeroizing;
 
-/// Somebody who keeps a share.
-struct Custodian {
-    name: &'static str,
-    identity: PathBuf,
-    recipient: String,
-}
-
 fn custodians(dir: &Path) -> Vec<Custodian> {
-    let named = |name: &'static str| {
-        let identity = dir.join(format!("{name}.identity"));
-        must("age-keygen", &["-o", &identity.display().to_string()]);
-        let recipient = must("age-keygen", &["-y", &identity.display().to_string()]);
-        Custodian { name, identity, recipient: recipient.trim().to_owned() }
-    };
-    ["ops", "security", "audit"].map(named).into()
-}
-
-/// A share as its custodian reads it, by `age` itself.
-fn open(custodian: &Custodian, share: &Path) -> testkit::programs::Ended {
-    let mut command = Command::new("age");
-    command.arg("--decrypt").arg("-i").arg(&custodian.identity).arg(share);
-    run(command)
+    testkit::custodians::custodians(dir, &["ops", "security", "audit"])
 }
 
 #[test]
@@ -67,11 +43,11 @@ fn two_of_three_custodians_rebuild_the_kek_and_one_does_not() {
     for (at, keeper) in keepers.iter().enumerate() {
         let file = dir.join(format!("{}.age", keeper.name));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        let opened = open(keeper, &file);
+        let opened = keeper.open_file(&file);
         assert_eq!(opened.code, 0, "{opened:?}");
         texts.push(Zeroizing::new(opened.stdout));
         let other = &keepers[(at + 1) % keepers.len()];
-        assert_ne!(open(other, &file).code, 0, "{} reads {}'s share", other.name, keeper.name);
+        assert_ne!(other.open_file(&file).code, 0, "{} reads {}'s share", other.name, keeper.name);
     }
     for pair in [[0, 1], [1, 2], [2, 0]] {
         let kek = combine(&pair.map(|at| texts[at].clone()), id).unwrap();

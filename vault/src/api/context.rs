@@ -14,6 +14,8 @@ use vault_proto::v1;
 
 use crate::accounts::Accounts;
 use crate::audit::{AuditLog, Entry, Outcome};
+use crate::backup::Backups;
+use crate::backup::keks::Keks;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::identities::Identities;
@@ -42,6 +44,10 @@ pub struct Rooms {
     pub wake: Arc<Notify>,
     /// ACME accounts.
     pub accounts: Accounts,
+    /// The KEK and its shares.
+    pub keks: Keks,
+    /// Backups.
+    pub backups: Backups,
     /// What start-up found.
     pub findings: Vec<Finding>,
 }

@@ -4,10 +4,12 @@
 mod accounts;
 mod agents;
 mod audit;
+mod backup;
 mod certificates;
 mod context;
 mod convert;
 mod detach;
+mod kek;
 mod keys;
 mod principal;
 mod server;
@@ -17,6 +19,7 @@ mod system;
 mod tls_signing;
 
 pub use context::{Context, Initializer, Rooms};
+pub use kek::{quorum, shares};
 pub use principal::{PeerInfo, TlsPeer};
 pub use server::{AdminSocket, Connection, ServerIdentity, TlsListener, router};
 pub use system::identity;

@@ -33,15 +33,16 @@ use vault_proto::{
         self, account_service_server::AccountServiceServer,
         agent_service_server::AgentServiceServer,
         agent_session_service_server::AgentSessionServiceServer,
-        audit_service_server::AuditServiceServer,
-        certificate_service_server::CertificateServiceServer, key_service_server::KeyServiceServer,
-        system_service_server::SystemServiceServer,
+        audit_service_server::AuditServiceServer, backup_service_server::BackupServiceServer,
+        certificate_service_server::CertificateServiceServer, kek_service_server::KekServiceServer,
+        key_service_server::KeyServiceServer, system_service_server::SystemServiceServer,
     },
 };
 
 use super::{
-    Context, PeerInfo, TlsPeer, accounts::Accounts, agents::Agents, audit::Audit,
-    certificates::Certificates, detach::Detach, keys::Keys, sessions::Sessions, system::System,
+    Context, PeerInfo, TlsPeer, accounts::Accounts, agents::Agents, audit::Audit, backup::Backup,
+    certificates::Certificates, detach::Detach, kek::Kek, keys::Keys, sessions::Sessions,
+    system::System,
 };
 use crate::error::{Error, Result};
 
@@ -93,11 +94,13 @@ where
         .add_service(health)
         .add_service(reflection)
         .add_service(limited!(KeyServiceServer, Keys::new(c())))
+        .add_service(limited!(KekServiceServer, Kek(c())))
         .add_service(limited!(AccountServiceServer, Accounts(c())))
         .add_service(limited!(CertificateServiceServer, Certificates(c())))
         .add_service(limited!(AgentServiceServer, Agents(c())))
         .add_service(limited!(AgentSessionServiceServer, Sessions::new(c())))
         .add_service(limited!(AuditServiceServer, Audit(c())))
+        .add_service(limited!(BackupServiceServer, Backup(c())))
         .add_service(limited!(SystemServiceServer, System(c()))))
 }
 

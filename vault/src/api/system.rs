@@ -214,11 +214,9 @@ impl SystemService for System {
         let read = settings::Kek::read(self.0.store.as_ref());
         let detail = json!({ "change": "hand out encrypted shares" });
         let kek = self.0.audited(&who, Action::SystemInit, "kek", detail, read).await?;
-        let shares = kek.into_iter().flat_map(|kek| kek.shares).map(|share| v1::EncryptedShare {
-            custodian: share.custodian,
-            age_armored: share.age_armored,
-        });
-        Ok(Response::new(v1::ListSharesResponse { shares: shares.collect() }))
+        let shares = kek.iter().flat_map(super::shares).collect();
+        let kek_transcript = kek.map(|kek| kek.transcript).unwrap_or_default();
+        Ok(Response::new(v1::ListSharesResponse { shares, kek_transcript }))
     }
 
     async fn status(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
+use vault_custody::transcript::Occasion;
 use vault_proto::{
     ids::{Identity, OperatorName},
     v1,
@@ -15,7 +16,10 @@ use vault_proto::{
 
 use super::{Parts, blocking, rooms};
 use crate::api::{self, Initializer};
-use crate::backup::ceremony::{EncryptedShare, Kek, Quorum};
+use crate::backup::{
+    ceremony::{Kek, Quorum},
+    keks,
+};
 use crate::error::{Error, Result};
 use crate::keystore::{
     Algorithm, KeyStore,
@@ -67,10 +71,7 @@ impl Ceremony {
             }
             None
         } else {
-            let custodians: Vec<_> =
-                request.custodians.into_iter().map(|c| (c.name, c.recipient)).collect();
-            let threshold = usize::try_from(request.threshold).unwrap_or(usize::MAX);
-            Some(Quorum::parse(&custodians, threshold)?)
+            Some(api::quorum(request.custodians, request.threshold)?)
         };
         let operator = match (request.operator.is_empty(), request.operator_csr_der.is_empty()) {
             (true, true) => None,
@@ -118,7 +119,7 @@ impl Ceremony {
         }
         let kek = plan.quorum.as_ref().map(|_| Kek::generate()).transpose()?;
         if let (Some(kek), Some(so_pin)) = (&kek, so_pin) {
-            let spec = KekSpec { id: kek.id, value: kek.value() };
+            let spec = KekSpec { id: kek.id, value: kek.copy()? };
             let (module, uri) = (module.clone(), plan.uri.clone());
             blocking(move || module.install_kek(&uri, &so_pin, &spec)).await?;
         }
@@ -175,32 +176,31 @@ impl Ceremony {
         by: &Principal,
         plan: Plan,
     ) -> Result<(Vault, rooms::Opened, v1::InitResponse)> {
-        let token = self.token(&plan).await?;
+        let mut token = self.token(&plan).await?;
         let id = Uuid::now_v7().to_string();
-        let shares = match (&token.kek, &plan.quorum) {
-            (Some(kek), Some(quorum)) => kek.split(quorum, &id)?,
-            _ => Vec::new(),
-        };
+        // From here on the KEK exists in the token and as shares only.
+        let escrow = token.kek.take().zip(plan.quorum.as_ref());
+        let escrow = escrow.map(|(kek, quorum)| keks::deal(&kek, quorum, &id)).transpose()?;
         let signing = rooms::signing(&self.parts, token.keystore);
         let key = self.ca_key(&signing).await?;
         let context = serde_json::json!({ "root": id });
         let signer = signing.bind(INIT, key.clone(), Action::SignCertificate, context);
         let root_der = ca::root(&signer, &id, self.parts.clock.now()).await?;
-        let kek = token.kek.as_ref().zip(plan.quorum.as_ref()).map(|(kek, quorum)| settings::Kek {
-            id: kek.id,
-            check_value: kek.check_value(&id),
-            custodians: quorum.names().map(ToString::to_string).collect(),
-            threshold: quorum.threshold(),
-            shares: shares.iter().map(kept).collect(),
-        });
-        let vault = Vault {
+        let mut vault = Vault {
             id,
             trust_domain: self.parts.config.policy.trust_domain.clone(),
             ca_root_pem: ca::pem(&root_der)?,
             ca_key: key.id,
             token_serial: token.serial,
-            kek,
+            kek: None,
+            next_kek: None,
+            earlier_keks: Vec::new(),
         };
+        if let Some(dealt) = escrow {
+            let now = self.parts.clock.now();
+            let kek = keks::attest(&signing, &vault, dealt, Occasion::Init, now).await?;
+            vault.kek = Some(kek);
+        }
         let opened = rooms::assemble(&self.parts, signing, &vault, Vec::new())?;
         let operator = match plan.operator {
             None => None,
@@ -214,22 +214,12 @@ impl Ceremony {
             vault_id: vault.id.clone(),
             ca_pem: vault.ca_root_pem.clone(),
             ca_fingerprint: ca::fingerprint(&root_der),
-            shares: shares.iter().map(wire).collect(),
+            shares: vault.kek.iter().flat_map(api::shares).collect(),
             operator,
             kek_check_value: vault.kek.as_ref().map_or(String::new(), |k| k.check_value.clone()),
+            kek_transcript: vault.kek.as_ref().map_or(String::new(), |k| k.transcript.clone()),
         };
         Ok((vault, opened, response))
-    }
-}
-
-fn kept(share: &EncryptedShare) -> settings::Share {
-    settings::Share { custodian: share.custodian.to_string(), age_armored: share.armored.clone() }
-}
-
-fn wire(share: &EncryptedShare) -> v1::EncryptedShare {
-    v1::EncryptedShare {
-        custodian: share.custodian.to_string(),
-        age_armored: share.armored.clone(),
     }
 }
 

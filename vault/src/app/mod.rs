@@ -1,6 +1,7 @@
 //! From a configuration to a running vault: the only place that picks a backend.
 
 mod ceremony;
+pub mod officer;
 mod rooms;
 mod serve;
 

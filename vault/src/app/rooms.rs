@@ -5,11 +5,13 @@ use std::sync::Arc;
 use backon::{BlockingRetryable as _, ConstantBuilder};
 use time::Duration;
 
-use super::{Parts, blocking};
+use super::{Parts, blocking, officer::OfficerProcess};
 use crate::accounts::Accounts;
 use crate::acme;
 use crate::api::Rooms;
 use crate::audit::Record;
+use crate::backup::Backups;
+use crate::backup::keks::{self, Keks};
 use crate::config::Hsm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identities::Identities;
@@ -68,7 +70,8 @@ pub(super) async fn restart(
     }
     check_token(&parts.config.hsm, vault).await?;
     let signing = signing(parts, open_keystore(&parts.config.hsm).await?);
-    let findings = signing.reconcile(pending).await?;
+    let mut findings = signing.reconcile(pending).await?;
+    findings.extend(keks::reconcile(parts.store.as_ref(), &signing).await?);
     Ok((signing, findings))
 }
 
@@ -123,6 +126,10 @@ pub(super) fn assemble(
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;
     let keyless = Keyless::new(store.clone(), signing.clone(), clock.clone(), rate);
+    let officer = Arc::new(OfficerProcess::new(config.hsm.clone()));
+    let keks = Keks::new(store.clone(), signing.clone(), clock.clone(), officer);
+    let (audit, recipients) = (parts.audit.clone(), config.backup.recipients.clone());
+    let backups = Backups::new(store.clone(), signing.clone(), audit, clock.clone(), recipients);
     let identities = Identities::new(
         signing.clone(),
         store,
@@ -141,6 +148,8 @@ pub(super) fn assemble(
         keyless,
         wake: runner.waker(),
         accounts,
+        backups,
+        keks,
         findings,
     };
     Ok(Opened { rooms, runner })

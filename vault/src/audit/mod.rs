@@ -5,6 +5,7 @@
 //! that its newest records were cut off; whoever needs that keeps the head that `vaultctl audit
 //! verify` prints.
 
+mod copy;
 mod draft;
 mod event;
 mod log;

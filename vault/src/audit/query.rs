@@ -38,6 +38,9 @@ impl Filter {
         let key = |key: &String| {
             record.resource.strip_prefix("key/") == Some(key.as_str())
                 || record.detail.get("name").and_then(|name| name.as_str()) == Some(key)
+                || record.detail.get("keys").and_then(|keys| keys.as_object()).is_some_and(|keys| {
+                    keys.contains_key(key) || keys.values().any(|name| name == key)
+                })
         };
         self.since.is_none_or(|since| record.time >= since)
             && self.key.as_ref().is_none_or(key)

@@ -28,7 +28,7 @@ pub enum Sync {
     /// Each batch at once, before any of its operations goes on: nothing that was recorded is lost
     /// by a power failure.
     Each,
-    /// Grouped records ([`Entry::grouped`]) within this time. A crash of the vault loses none of
+    /// Grouped records ([`Entry::grouped`](super::Entry::grouped)) within this time. A crash of the vault loses none of
     /// them, since they are written; a power failure loses those of this time at most.
     Interval(Duration),
 }

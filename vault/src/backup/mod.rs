@@ -1,3 +1,9 @@
-//! Keeping what must survive the HSM: so far the ceremony that makes the KEK.
+//! Keeping what must survive the HSM. The KEK and its shares are `vault-custody`'s, since custodians
+//! open them where there is no vault.
 
-pub mod ceremony;
+mod archive;
+pub mod keks;
+mod snapshot;
+
+pub use snapshot::{Backups, Event, LeftOut, Summary};
+pub use vault_custody::shares as ceremony;

@@ -22,6 +22,8 @@ pub struct Config {
     pub listen: Listen,
     /// Where operations are recorded.
     pub audit: Audit,
+    /// Who can open backups.
+    pub backup: Backup,
     /// How CAs are spoken to, and when certificates are renewed.
     pub acme: Acme,
     /// Who is who.
@@ -36,7 +38,8 @@ pub struct Hsm {
     pub uri: String,
     /// The user PIN.
     pub pin: SecretSource,
-    /// The security officer's PIN; needed by `vaultctl init` only, so remove it afterwards.
+    /// The security officer's PIN; needed by `vaultctl init` and `vaultctl kek rotate` only, so
+    /// remove it afterwards.
     #[serde(default)]
     pub so_pin: Option<SecretSource>,
     /// Logged-in sessions, each with a thread of its own. Default 4: SoftHSM gains nothing from
@@ -162,6 +165,14 @@ impl Audit {
     fn default_deadline() -> Duration {
         Duration::from_secs(5)
     }
+}
+
+/// `[backup]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backup {
+    /// age recipients of backups that name none themselves. Default none.
+    pub recipients: Vec<String>,
 }
 
 /// `[acme]`

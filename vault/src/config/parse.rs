@@ -26,7 +26,7 @@ impl fmt::Display for Fault {
     }
 }
 
-const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "acme", "policy"];
+const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "backup", "acme", "policy"];
 
 /// Reads and checks a configuration file.
 ///
@@ -57,12 +57,19 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     let store = reader.table("store");
     let listen = reader.table("listen");
     let audit = reader.table("audit");
+    let backup = reader.optional("backup");
     let acme = reader.optional("acme");
     let policy = reader.table("policy");
-    let config = match (hsm, store, listen, audit, acme, policy) {
-        (Some(hsm), Some(store), Some(listen), Some(audit), Some(acme), Some(policy)) => {
-            Config { hsm, store, listen, audit, acme, policy }
-        }
+    let config = match (hsm, store, listen, audit, backup, acme, policy) {
+        (
+            Some(hsm),
+            Some(store),
+            Some(listen),
+            Some(audit),
+            Some(backup),
+            Some(acme),
+            Some(policy),
+        ) => Config { hsm, store, listen, audit, backup, acme, policy },
         _ => return Err(reader.sorted()),
     };
     reader.validate(&config);
@@ -144,6 +151,12 @@ impl Reader<'_> {
         }
         if config.store.connections == 0 {
             self.semantic("store", "connections", "it must be at least 1");
+        }
+        let recipients = &config.backup.recipients;
+        if !recipients.is_empty()
+            && let Err(fault) = vault_backup::Recipients::parse(recipients)
+        {
+            self.semantic("backup", "recipients", &fault.to_string());
         }
         if !(0.1..=0.95).contains(&config.acme.renew_after) {
             self.semantic("acme", "renew_after", "it must be from 0.1 to 0.95");

@@ -79,6 +79,8 @@ pub enum WrapMechanism {
 /// A private key wrapped inside the token: useless without the KEK.
 #[derive(Debug, Clone)]
 pub struct WrappedKey {
+    /// By which KEK.
+    pub kek: KeyId,
     /// How it was wrapped.
     pub mechanism: WrapMechanism,
     /// The IV where the mechanism has one; else empty.
@@ -121,10 +123,13 @@ pub trait KeyStore: Send + Sync {
     /// Destroys both objects of a key pair; `false` where there was none.
     async fn destroy(&self, id: KeyId) -> Result<bool>;
 
-    /// The trusted, wrap-only KEK, where the token has one.
+    /// The trusted, wrap-only KEK, where the token has one; the newest of several.
     async fn kek(&self) -> Result<Option<KekInfo>>;
 
-    /// Wraps an escrowed private key with the KEK, inside the token.
+    /// Destroys a KEK that a newer one has replaced; `false` where the token has none of this id.
+    async fn retire_kek(&self, id: KeyId) -> Result<bool>;
+
+    /// Wraps an escrowed private key with the newest KEK, inside the token.
     async fn wrap(&self, id: KeyId) -> Result<WrappedKey>;
 }
 

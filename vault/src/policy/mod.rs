@@ -52,6 +52,10 @@ named_enum!(
         SystemInit = "system.init",
         /// See the vault's state.
         SystemStatus = "system.status",
+        /// See which KEK there is, and who keeps its shares.
+        KekRead = "kek.read",
+        /// Rotate the KEK or replace its shares.
+        KekManage = "kek.manage",
         /// Issue an identity to an operator or auditor.
         IdentityIssue = "identity.issue",
         /// Generate a key.
@@ -62,6 +66,8 @@ named_enum!(
         KeyRotate = "key.rotate",
         /// Destroy a key.
         KeyDestroy = "key.destroy",
+        /// Have a key wrapped by the KEK, for a backup.
+        KeyWrap = "key.wrap",
         /// Sign an operator's message.
         SignMessage = "key.sign.message",
         /// Sign a PKCS#10 request.
@@ -72,6 +78,8 @@ named_enum!(
         SignTls = "key.sign.tls",
         /// Sign a certificate with the internal CA.
         SignCertificate = "key.sign.certificate",
+        /// Sign the transcript of a KEK's ceremony.
+        SignTranscript = "key.sign.transcript",
         /// See accounts.
         AccountRead = "account.read",
         /// Register, roll over or deactivate an account.
@@ -90,6 +98,8 @@ named_enum!(
         AgentSession = "agent.session",
         /// Read or verify the audit log.
         AuditRead = "audit.read",
+        /// Make a backup.
+        BackupCreate = "backup.create",
     }
 );
 

@@ -42,15 +42,17 @@ impl Authorizer for RoleAuthorizer {
     }
 }
 
-/// The admin socket is as good as an operator's certificate, and the only way to initialise.
+/// The admin socket is as good as an operator's certificate, and the only way to hold a ceremony.
 fn local_may(action: Action) -> bool {
-    operator_may(action) || action == Action::SystemInit
+    operator_may(action) || matches!(action, Action::SystemInit | Action::KekManage)
 }
 
 fn operator_may(action: Action) -> bool {
     !matches!(
         action,
         Action::SystemInit
+            | Action::KekManage
+            | Action::SignTranscript
             | Action::AgentEnroll
             | Action::AgentSession
             | Action::SignCertificate
@@ -67,6 +69,7 @@ fn auditor_may(action: Action) -> bool {
     matches!(
         action,
         Action::SystemStatus
+            | Action::KekRead
             | Action::KeyRead
             | Action::AccountRead
             | Action::CertificateRead
@@ -85,6 +88,7 @@ fn vault_may(action: Action) -> bool {
             | Action::SignCsr
             | Action::SignJws
             | Action::SignCertificate
+            | Action::SignTranscript
     )
 }
 
@@ -117,9 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn no_network_identity_initialises_a_vault_or_signs_with_its_ca() {
+    fn no_network_identity_holds_a_ceremony_or_signs_with_the_ca() {
         for who in ["operator/ada", "auditor/eve", "agent/web1", "vault/server"] {
-            for action in [Action::SystemInit, Action::SignCertificate] {
+            for action in [
+                Action::SystemInit,
+                Action::KekManage,
+                Action::SignCertificate,
+                Action::SignTranscript,
+            ] {
                 assert!(RoleAuthorizer.authorize(&spiffe(who), action, "x").is_err(), "{who}");
             }
         }

@@ -201,11 +201,11 @@ impl Signing {
         let operation = self.intent(principal, action, &format!("key/{id}"), detail).await?;
         crash_point!("generate.intent");
         let label = format!("{}/{}/{version}", new.purpose, new.name);
-        let spec = KeySpec { id, label, algorithm: new.algorithm, escrow };
-        let (made, certain) = match self.keystore.generate(&spec).await {
+        let mut spec = KeySpec { id, label, algorithm: new.algorithm, escrow };
+        let (made, certain) = match self.generate_as_promised(&mut spec, &new).await {
             Ok(public) => {
                 crash_point!("generate.hsm");
-                let kept = self.keep(id, new, version, escrow, public, retire).await;
+                let kept = self.keep(id, new, version, spec.escrow, public, retire).await;
                 let unknown = |error: &Error| error.kind == ErrorKind::Unavailable;
                 let certain = !kept.as_ref().is_err_and(unknown);
                 (kept, certain)
@@ -220,9 +220,32 @@ impl Signing {
             // The intent stays open, so that the next start looks at what there is.
             return made;
         }
-        self.conclude(operation, &made, json!({})).await?;
+        self.conclude(operation, &made, json!({ "escrow": spec.escrow })).await?;
         crash_point!("generate.result");
         made
+    }
+
+    /// Generates a key that the token wraps, where that is its escrow: some wrap no Ed25519 keys. One
+    /// that was to be escrowed where it can be is made anew without.
+    async fn generate_as_promised(&self, spec: &mut KeySpec, new: &NewKey) -> Result<PublicKey> {
+        let public = self.keystore.generate(spec).await?;
+        if spec.escrow == Escrow::None {
+            return Ok(public);
+        }
+        // What it was wrapped to is forgotten at once.
+        let Err(error) = self.keystore.wrap(spec.id).await else { return Ok(public) };
+        if !matches!(error.kind, ErrorKind::Invalid | ErrorKind::Denied) {
+            return Err(error);
+        }
+        self.keystore.destroy(spec.id).await?;
+        if new.escrow == Some(Escrow::Wrapped) {
+            let subject = format!("key {}", new.name);
+            let why = format!("the token does not wrap an {} key: {}", spec.algorithm, error.why);
+            return Err(Error::invalid("generate", subject, why)
+                .hint("use --escrow none, or another algorithm"));
+        }
+        spec.escrow = Escrow::None;
+        self.keystore.generate(spec).await
     }
 
     /// Sees to it that nothing remains of a key that the HSM failed to make: one that is full or

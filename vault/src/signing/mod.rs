@@ -5,6 +5,7 @@
 //! asked.
 
 mod bound;
+mod escrow;
 mod lifecycle;
 mod reconcile;
 mod recorded;
@@ -18,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use vault_proto::{error::ErrorKind, ids::KeyId};
 
 pub use bound::BoundKey;
+pub use escrow::{Escrowed, MOST_WRAPPED};
 pub use lifecycle::NewKey;
 pub use reconcile::Finding;
 
@@ -79,6 +81,23 @@ impl Signing {
     /// `Unavailable` where the token does not answer.
     pub async fn kek(&self) -> Result<Option<KekInfo>> {
         self.keystore.kek().await
+    }
+
+    /// Destroys a KEK that a newer one has replaced; `false` where the token has none of this id.
+    /// Whoever rotates keeps the record of it.
+    ///
+    /// # Errors
+    /// `Denied` for the newest, which wraps; `Unavailable` where the token does not answer.
+    pub async fn retire_kek(&self, id: KeyId) -> Result<bool> {
+        self.keystore.retire_kek(id).await
+    }
+
+    /// A key as the store has it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn record(&self, id: KeyId) -> Result<KeyRecord> {
+        self.key(id).await
     }
 
     /// Signs `message` with the key `id` as the typed operation `action`.
@@ -240,7 +259,9 @@ fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()
         KeyPurpose::General => matches!(action, Action::SignMessage | Action::SignCsr),
         KeyPurpose::AcmeAccount => action == Action::SignJws,
         KeyPurpose::Certificate => matches!(action, Action::SignCsr | Action::SignTls),
-        KeyPurpose::InternalCa => action == Action::SignCertificate,
+        KeyPurpose::InternalCa => {
+            matches!(action, Action::SignCertificate | Action::SignTranscript)
+        }
     };
     if !allowed {
         let why = format!("a key for {} does not sign this", key.purpose);

@@ -10,6 +10,7 @@ pub mod sql;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
+use vault_backup::Table;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
 pub use recent::Recent;
@@ -29,6 +30,19 @@ pub trait Store: Keys + Accounts + Certificates + Agents + Settings {
 
     /// Asks the database; answers the schema's version.
     async fn ping(&self) -> Result<u64>;
+
+    /// Begins a read of everything as it is at its first page, whatever is written meanwhile.
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>>;
+}
+
+/// A row as the database has it: numbers, texts, and bytes as base64, by column.
+pub type Columns = serde_json::Map<String, serde_json::Value>;
+
+/// One consistent read of everything that a backup holds.
+#[async_trait]
+pub trait Snapshot: Send {
+    /// The next rows of a table in the order of its primary key; none at its end.
+    async fn page(&mut self, table: Table) -> Result<Vec<Columns>>;
 }
 
 /// Keys' rows.

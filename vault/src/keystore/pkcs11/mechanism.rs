@@ -41,7 +41,8 @@ pub(super) fn generation(algorithm: Algorithm) -> (Ck<'static>, Vec<Vec<Attribut
         Algorithm::EcP256 => (Ck::EccKeyPairGen, vec![curve(P256)]),
         Algorithm::EcP384 => (Ck::EccKeyPairGen, vec![curve(P384)]),
         Algorithm::Ed25519 => {
-            (Ck::EccEdwardsKeyPairGen, vec![curve(ED25519_OID), curve(ED25519_NAME)])
+            let ways = edwards_params().into_iter().map(|params| curve(&params));
+            (Ck::EccEdwardsKeyPairGen, ways.collect())
         }
         Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => {
             let bits = u64::from(algorithm.rsa_bits().unwrap_or(2048));
@@ -50,6 +51,11 @@ pub(super) fn generation(algorithm: Algorithm) -> (Ck<'static>, Vec<Vec<Attribut
             (Ck::RsaPkcsKeyPairGen, vec![vec![modulus, exponent]])
         }
     }
+}
+
+/// CKA_EC_PARAMS of Ed25519: several ways, to be tried in order.
+pub(super) fn edwards_params() -> Vec<Vec<u8>> {
+    vec![ED25519_OID.to_vec(), ED25519_NAME.to_vec()]
 }
 
 /// The type of key that signs so. Tokens answer a wrong one in many ways, some of which look like a

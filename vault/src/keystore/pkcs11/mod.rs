@@ -3,6 +3,7 @@
 mod mechanism;
 mod module;
 mod public;
+mod recovery;
 mod rv;
 mod session;
 mod template;
@@ -18,6 +19,7 @@ use secrecy::SecretString;
 use vault_proto::ids::KeyId;
 
 pub use module::{KekSpec, Module, TokenState};
+pub use recovery::{Lasting, Recovered, Recovery};
 pub use uri::TokenUri;
 pub use workers::Options;
 
@@ -104,6 +106,10 @@ impl KeyStore for Pkcs11KeyStore {
 
     async fn kek(&self) -> Result<Option<KekInfo>> {
         self.workers.run("ask", Again::Safe, |session| session.kek()).await
+    }
+
+    async fn retire_kek(&self, id: KeyId) -> Result<bool> {
+        self.workers.run("destroy", Again::Never, move |session| session.retire_kek(id)).await
     }
 
     async fn wrap(&self, id: KeyId) -> Result<WrappedKey> {

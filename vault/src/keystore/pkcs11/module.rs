@@ -15,8 +15,8 @@ use cryptoki::{
     types::AuthPin,
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use vault_custody::locked::Locked;
 use vault_proto::ids::KeyId;
-use zeroize::Zeroizing;
 
 use super::{
     TokenUri,
@@ -51,12 +51,12 @@ pub enum TokenState {
     Ready(TokenInfo),
 }
 
-/// A KEK to install. Its value exists in this form during the ceremony only.
+/// A KEK to install. Its value exists in this form during a ceremony only.
 pub struct KekSpec {
     /// Becomes its CKA_ID.
     pub id: KeyId,
     /// AES-256.
-    pub value: Zeroizing<[u8; 32]>,
+    pub value: Locked,
 }
 
 impl Module {
@@ -214,8 +214,7 @@ impl Module {
         let subject = format!("the KEK of token {}", uri.label());
         let session = self.officer_session(uri, so_pin)?;
         let install = || -> Result<()> {
-            let handle = session
-                .create_object(&template::kek(kek.id, kek.value.as_slice()))
+            let handle = template::create_secret(&session, template::kek(kek.id), &kek.value)
                 .describe("create", &subject)?;
             let kept = template::check_kek(&session, handle);
             if kept.is_err() {

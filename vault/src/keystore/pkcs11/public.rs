@@ -14,9 +14,9 @@ use der::{
 };
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::rv::Failure;
+use super::{mechanism, rv::Failure, template};
 use crate::error::Error;
-use crate::keystore::{Algorithm, PublicKey};
+use crate::keystore::{Algorithm, KeySpec, PublicKey};
 
 #[derive(der::Sequence)]
 struct RsaPublicKey<'a> {
@@ -105,6 +105,44 @@ fn rsa(session: &Session, handle: ObjectHandle) -> Result<PublicKey, Failure> {
     let bits = key.to_der().map_err(bad)?;
     let parameters = Some(AnyRef::NULL);
     encode(algorithm, AlgorithmIdentifierRef { oid: RSA_ENCRYPTION, parameters }, &bits)
+}
+
+/// Creates the public key object of a key that is restored.
+pub(super) fn create(session: &Session, spec: &KeySpec, key: &PublicKey) -> Result<(), Failure> {
+    let malformed = |e: &dyn std::fmt::Display| {
+        Failure::Ours(Error::invalid("read", format!("the public key of {}", spec.id), e))
+    };
+    let parsed = SubjectPublicKeyInfoRef::try_from(key.spki_der.as_slice());
+    let parsed = parsed.map_err(|e| malformed(&e))?;
+    let bits = parsed.subject_public_key.raw_bytes();
+    let point = || OctetStringRef::new(bits).and_then(|point| point.to_der());
+    let (kind, variants) = match key.algorithm {
+        Algorithm::EcP256 | Algorithm::EcP384 => {
+            let curve = parsed.algorithm.parameters.and_then(|curve| curve.to_der().ok());
+            (KeyType::EC, vec![curve.unwrap_or_default()])
+        }
+        Algorithm::Ed25519 => (KeyType::EC_EDWARDS, mechanism::edwards_params()),
+        Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => (KeyType::RSA, vec![]),
+    };
+    let mut common = template::public(spec);
+    common.push(Attribute::KeyType(kind));
+    if kind == KeyType::RSA {
+        let rsa = RsaPublicKey::from_der(bits).map_err(|e| malformed(&e))?;
+        common.push(Attribute::Modulus(rsa.modulus.as_bytes().to_vec()));
+        common.push(Attribute::PublicExponent(rsa.exponent.as_bytes().to_vec()));
+        session.create_object(&common)?;
+        return Ok(());
+    }
+    common.push(Attribute::EcPoint(point().map_err(|e| malformed(&e))?));
+    let mut last = bad("no way to try");
+    for params in variants {
+        let template = [common.as_slice(), &[Attribute::EcParams(params)]].concat();
+        match session.create_object(&template) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
 }
 
 fn encode(

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::keystore::{KekInfo, KeyObject, KeySpec, Mechanism, PublicKey, TokenInfo, WrappedKey};
 
 /// Key ids whose handles one session remembers; past this it begins anew.
-const MOST_HANDLES: usize = 50_000;
+const MOST_HANDLES: usize = 150_000;
 
 /// A session of one worker thread.
 pub(super) struct TokenSession {
@@ -30,6 +30,9 @@ pub(super) struct TokenSession {
     life: Life,
     info: TokenInfo,
     private: HashMap<KeyId, PrivateKey>,
+    /// Whether every private key was looked for once, and the KEK, where it was.
+    scanned: bool,
+    kek: Option<(KeyId, ObjectHandle)>,
 }
 
 /// What is remembered of a private key.
@@ -64,7 +67,8 @@ impl TokenSession {
             Err(error) => return Err(error.into()),
         }
         let info = module.info(slot)?;
-        Ok(Self { session, life: *life, info, private: HashMap::new() })
+        let (private, life) = (HashMap::new(), *life);
+        Ok(Self { session, life, info, private, scanned: false, kek: None })
     }
 
     /// Whether its handles mean anything in this life of the module.
@@ -74,6 +78,8 @@ impl TokenSession {
 
     pub(super) fn forget_handles(&mut self) {
         self.private.clear();
+        self.scanned = false;
+        self.kek = None;
     }
 
     /// Asks the token, so that a dead one is noticed.
@@ -248,8 +254,39 @@ impl TokenSession {
         Ok(wrap::find_kek(&self.session)?.map(|(id, _)| KekInfo { id }))
     }
 
+    pub(super) fn retire_kek(&mut self, id: KeyId) -> Result<bool, Failure> {
+        self.require_login()?;
+        wrap::retire_kek(&self.session, id)
+    }
+
+    /// Wraps one of many: all private keys are found in one go, where each alone would take as long.
     pub(super) fn wrap(&mut self, id: KeyId) -> Result<WrappedKey, Failure> {
+        if !self.private.contains_key(&id) && !self.scanned {
+            self.remember_all()?;
+        }
         let key = self.private_key(id)?;
-        wrap::wrap(&self.session, key.handle)
+        if let Some(kek) = self.kek
+            && let Ok(wrapped) = wrap::wrap(&self.session, kek, key.handle)
+        {
+            return Ok(wrapped);
+        }
+        // It may have been replaced since it was found.
+        let kek = wrap::require_kek(&self.session)?;
+        self.kek = Some(kek);
+        wrap::wrap(&self.session, kek, key.handle)
+    }
+
+    fn remember_all(&mut self) -> Result<(), Failure> {
+        self.require_login()?;
+        let all = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)];
+        for handle in self.session.find_objects(&all)? {
+            if let Some((id, _)) = self.name(handle)?
+                && !self.private.contains_key(&id)
+            {
+                self.remember(id, handle)?;
+            }
+        }
+        self.scanned = true;
+        Ok(())
     }
 }

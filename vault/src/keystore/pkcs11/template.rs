@@ -4,7 +4,9 @@ use cryptoki::{
     object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
     session::Session,
 };
+use vault_custody::locked::Locked;
 use vault_proto::ids::KeyId;
+use zeroize::Zeroize as _;
 
 use super::rv::{Describe as _, Failure};
 use crate::error::{Error, Result};
@@ -59,23 +61,85 @@ pub(super) fn check_private(
     handle: ObjectHandle,
     escrow: Escrow,
 ) -> Result<(), Failure> {
-    let wanted: Vec<_> = private_guarantees(escrow)
-        .chain([(AttributeType::Token, Attribute::Token(true))])
-        .collect();
-    Ok(check(session, handle, &wanted, "private key")?)
+    check_recovered(session, handle, escrow, true)
 }
 
 /// The KEK: wraps, and nothing else, for ever. CKA_PRIVATE is false because the security officer
 /// can create no other; it is unusable without login all the same.
-pub(super) fn kek(id: KeyId, value: &[u8]) -> Vec<Attribute> {
+pub(super) fn kek(id: KeyId) -> Vec<Attribute> {
     let mut all = common(ObjectClass::SECRET_KEY, id, "kek");
-    all.extend([
-        Attribute::KeyType(KeyType::AES),
-        Attribute::Private(false),
-        Attribute::Value(value.to_vec()),
-    ]);
+    all.extend([Attribute::KeyType(KeyType::AES), Attribute::Private(false)]);
     all.extend(kek_guarantees().map(|(_, attribute)| attribute));
     all
+}
+
+/// Creates a secret key of this value. The copy that the call needs is locked while it lives, and
+/// zeroized.
+pub(super) fn create_secret(
+    session: &Session,
+    mut template: Vec<Attribute>,
+    value: &Locked,
+) -> Result<ObjectHandle, Failure> {
+    let copy = value.bytes().to_vec();
+    let locked = region::lock(copy.as_ptr(), copy.len()).map_err(|e| {
+        Error::exhausted("lock", "memory for the KEK", e)
+            .hint("let the process lock a few pages: LimitMEMLOCK= in its unit, or `ulimit -l`")
+    })?;
+    template.push(Attribute::Value(copy));
+    let created = session.create_object(&template);
+    if let Some(Attribute::Value(copy)) = template.last_mut() {
+        copy.zeroize();
+    }
+    drop(locked);
+    Ok(created?)
+}
+
+/// The same KEK for unwrapping alone, in the token of a drill or a restore.
+pub(super) fn unwrapping_kek(id: KeyId) -> Vec<Attribute> {
+    let mut all = common(ObjectClass::SECRET_KEY, id, "kek");
+    all.extend([Attribute::KeyType(KeyType::AES), Attribute::Private(true)]);
+    all.extend(unwrapping_kek_guarantees().map(|(_, attribute)| attribute));
+    all
+}
+
+fn unwrapping_kek_guarantees() -> impl Iterator<Item = (AttributeType, Attribute)> {
+    kek_guarantees().filter_map(|(kind, attribute)| match kind {
+        // Only the security officer could say so, and nobody asks it of a key that unwraps.
+        AttributeType::Trusted => None,
+        AttributeType::Wrap => Some((kind, Attribute::Wrap(false))),
+        AttributeType::Unwrap => Some((kind, Attribute::Unwrap(true))),
+        _ => Some((kind, attribute)),
+    })
+}
+
+/// Reads back what the token made of the template of a KEK that unwraps.
+pub(super) fn check_unwrapping_kek(session: &Session, handle: ObjectHandle) -> Result<()> {
+    let wanted: Vec<_> = unwrapping_kek_guarantees().collect();
+    check(session, handle, &wanted, "KEK")
+}
+
+/// A private key that is unwrapped: as it was born, but for how long it lasts.
+/// SoftHSM sets one attribute after the other and obeys CKA_MODIFIABLE at once, so that comes last.
+pub(super) fn recovered(spec: &KeySpec, kind: KeyType, lasts: bool) -> Vec<Attribute> {
+    let last =
+        |attribute: &Attribute| matches!(attribute, Attribute::Token(_) | Attribute::Modifiable(_));
+    let mut all = private(spec);
+    all.retain(|attribute| !last(attribute));
+    all.extend([Attribute::Token(lasts), Attribute::KeyType(kind), Attribute::Modifiable(false)]);
+    all
+}
+
+/// Reads back what the token made of the template of an unwrapped key.
+pub(super) fn check_recovered(
+    session: &Session,
+    handle: ObjectHandle,
+    escrow: Escrow,
+    lasts: bool,
+) -> Result<(), Failure> {
+    let wanted: Vec<_> = private_guarantees(escrow)
+        .chain([(AttributeType::Token, Attribute::Token(lasts))])
+        .collect();
+    Ok(check(session, handle, &wanted, "private key")?)
 }
 
 fn kek_guarantees() -> impl Iterator<Item = (AttributeType, Attribute)> {

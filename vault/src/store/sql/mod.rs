@@ -11,6 +11,7 @@ mod keys;
 mod orders;
 mod row;
 mod settings;
+mod snapshot;
 mod versions;
 
 use std::{
@@ -26,6 +27,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use sqlx::{
     Any, AnyPool, Executor as _, SqlSafeStr as _, Transaction,
     any::AnyPoolOptions,
@@ -33,7 +35,7 @@ use sqlx::{
 };
 use url::Url;
 
-use super::Store;
+use super::{Snapshot, Store};
 use crate::error::{Error, Result};
 
 /// Every migration in order; a schema is never changed, only added to.
@@ -46,6 +48,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct SqlStore {
     pool: AnyPool,
+    /// For a connection beside the pool; it may hold a password.
+    url: SecretString,
     dialect: Dialect,
     changes: Arc<AtomicU64>,
 }
@@ -98,7 +102,7 @@ impl SqlStore {
             .connect(&url)
             .await
             .map_err(|e| fail("open", "the store", e))?;
-        let store = Self { pool, dialect, changes: Arc::default() };
+        let store = Self { pool, url: SecretString::from(url), dialect, changes: Arc::default() };
         store.refuse_newer_schema().await?;
         migrator(dialect).run(&store.pool).await.map_err(not_migrated)?;
         Ok(store)
@@ -155,6 +159,10 @@ impl Store for SqlStore {
 
     async fn ping(&self) -> Result<u64> {
         self.schema_version().await
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        self.read_all().await
     }
 }
 

@@ -1,10 +1,10 @@
-//! The KEK's ceremony: born in locked-down memory, split with Shamir M of N, each share encrypted
-//! to one custodian, proven to rebuild before anything relies on it.
+//! The KEK and its shares: born in locked memory, split with Shamir M of N, each share encrypted to
+//! one custodian, proven to rebuild before anything relies on it.
 //!
 //! Shamir's scheme has no integrity of its own: too few or wrong shares give a wrong KEK and no
 //! error. So each share carries a key check value, and what is rebuilt is held against it.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use age::{
     Encryptor,
@@ -13,34 +13,32 @@ use age::{
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_STANDARD as B64};
 use serde::{Deserialize, Serialize};
-use vault_proto::ids::{KeyId, OperatorName};
+use vault_proto::{
+    error::ErrorKind,
+    ids::{KeyId, OperatorName},
+};
 use vsss_rs::Gf256;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::error::{Error, Result};
+use crate::error::{Result, internal, verification};
+use crate::locked::{LENGTH, Locked};
+use crate::quorum::Custodian;
+pub use crate::quorum::Quorum;
 
-/// The most shares that GF(256) has room for.
-const MOST_SHARES: usize = 255;
 /// What a share says it is.
 const FORMAT: &str = "keyvault-kek-share";
-
-/// Who keeps one share.
-pub struct Custodian {
-    name: OperatorName,
-    recipient: age::x25519::Recipient,
-}
-
-/// Custodians and how many of them rebuild the KEK.
-pub struct Quorum {
-    custodians: Vec<Custodian>,
-    threshold: usize,
-}
+/// More than a share's text takes.
+const ROOM: usize = 4096;
+/// What to do about shares that do not belong together.
+const MIXED: &str = "give shares of one ceremony, each as its custodian's age file holds it";
 
 /// A share that only its custodian can read.
 #[derive(Debug, Clone)]
 pub struct EncryptedShare {
     /// Whose it is.
     pub custodian: OperatorName,
+    /// The age recipient that it is encrypted to.
+    pub recipient: String,
     /// The age file, ASCII-armoured.
     pub armored: String,
 }
@@ -49,7 +47,18 @@ pub struct EncryptedShare {
 pub struct Kek {
     /// Its id.
     pub id: KeyId,
-    value: Zeroizing<[u8; 32]>,
+    value: Locked,
+}
+
+/// What a quorum's shares say and make.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// The KEK.
+    pub kek: Kek,
+    /// The vault that it is of.
+    pub vault_id: String,
+    /// What tells it from another.
+    pub check_value: String,
 }
 
 impl fmt::Debug for Kek {
@@ -65,6 +74,8 @@ struct Share {
     version: u32,
     vault_id: String,
     kek_id: String,
+    /// Shares of one splitting have the same: those of two do not mix, even of one KEK.
+    set: String,
     custodian: String,
     threshold: usize,
     check_value: String,
@@ -72,77 +83,38 @@ struct Share {
     share: Zeroizing<String>,
 }
 
-impl Quorum {
-    /// Checks a list of names and age recipients.
-    ///
-    /// # Errors
-    /// `Invalid` naming the custodian or the rule: names and recipients are unique, at least two
-    /// of several custodians are needed, and no more than there are.
-    pub fn parse(custodians: &[(String, String)], threshold: usize) -> Result<Self> {
-        let invalid = |subject: String, why: &str| Error::invalid("read", subject, why);
-        let mut parsed = Vec::new();
-        let (mut names, mut recipients) = (BTreeSet::new(), BTreeSet::new());
-        for (name, recipient) in custodians {
-            let subject = || format!("custodian {name}");
-            let name_parsed: OperatorName = name.parse()?;
-            if !names.insert(name.as_str()) {
-                return Err(invalid(subject(), "the name is there twice"));
-            }
-            if !recipients.insert(recipient.as_str()) {
-                return Err(invalid(subject(), "another custodian has the same recipient"));
-            }
-            let recipient = recipient.parse().map_err(|why: &str| {
-                invalid(subject(), why).hint("an age recipient is what `age-keygen -y` prints")
-            })?;
-            parsed.push(Custodian { name: name_parsed, recipient });
-        }
-        let count = parsed.len();
-        if count > MOST_SHARES {
-            return Err(invalid("the custodians".into(), "there are more than 255"));
-        }
-        if threshold > count || threshold == 0 {
-            let why = format!("it must be from 1 to the number of custodians ({count})");
-            return Err(invalid(format!("threshold {threshold}"), &why));
-        }
-        if threshold == 1 && count > 1 {
-            return Err(invalid("threshold 1".into(), "one custodian alone could rebuild the KEK")
-                .hint("use --threshold 2 or more, or a single custodian"));
-        }
-        Ok(Self { custodians: parsed, threshold })
-    }
-
-    /// Custodians' names.
-    pub fn names(&self) -> impl Iterator<Item = &OperatorName> {
-        self.custodians.iter().map(|custodian| &custodian.name)
-    }
-
-    /// How many shares rebuild the KEK.
-    pub fn threshold(&self) -> usize {
-        self.threshold
-    }
-}
-
 impl Kek {
     /// A new KEK from the operating system's random numbers.
     ///
     /// # Errors
-    /// `Unavailable` where there are none.
+    /// `Unavailable` where there are none, and those of [`Locked::fill`].
     pub fn generate() -> Result<Self> {
-        let mut value = Zeroizing::new([0u8; 32]);
-        aws_lc_rs::rand::fill(value.as_mut_slice())
-            .map_err(|_| Error::unavailable("generate", "the KEK", "no random numbers"))?;
+        let value = Locked::fill(|place| {
+            aws_lc_rs::rand::fill(place).map_err(|_| {
+                let why = "no random numbers";
+                crate::error::error(ErrorKind::Unavailable, "generate", "the KEK", why, "")
+            })
+        })?;
         Ok(Self { id: KeyId::random(), value })
     }
 
+    /// Its value.
+    pub fn value(&self) -> &[u8; LENGTH] {
+        self.value.bytes()
+    }
+
     /// A copy of its value, for the token.
-    pub fn value(&self) -> Zeroizing<[u8; 32]> {
-        self.value.clone()
+    ///
+    /// # Errors
+    /// As [`Locked::fill`].
+    pub fn copy(&self) -> Result<Locked> {
+        Locked::copy_of(self.value())
     }
 
     /// Tells one KEK from another without telling anything of it: HMAC-SHA256 under the KEK over a
     /// fixed text and the vault's id, 16 bytes as lower-case hex.
     pub fn check_value(&self, vault_id: &str) -> String {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.value.as_slice());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.value());
         let tag = hmac::sign(&key, format!("keyvault kek check value 1 {vault_id}").as_bytes());
         hex::encode(tag.as_ref().get(..16).unwrap_or_default())
     }
@@ -152,18 +124,21 @@ impl Kek {
     /// # Errors
     /// `Internal` where the shares do not rebuild it: then nothing may rely on it.
     pub fn split(&self, quorum: &Quorum, vault_id: &str) -> Result<Vec<EncryptedShare>> {
-        let failed = |why: String| Error::internal("split", "the KEK", why);
+        let failed = |why: String| internal("split", "the KEK", why);
         let mut raw = self.raw_shares(quorum)?;
         let rebuilt = combine_raw(raw.get(..quorum.threshold).unwrap_or_default());
-        if rebuilt.as_ref().ok() != Some(&self.value) {
+        if !rebuilt.is_ok_and(|rebuilt| rebuilt.bytes() == self.value()) {
+            raw.zeroize();
             return Err(failed("its shares do not rebuild it".to_owned()));
         }
+        let set = KeyId::random().to_string();
         let shares = quorum.custodians.iter().zip(&raw).map(|(custodian, raw)| {
             let share = Share {
                 format: FORMAT.to_owned(),
                 version: 1,
                 vault_id: vault_id.to_owned(),
                 kek_id: self.id.to_string(),
+                set: set.clone(),
                 custodian: custodian.name.to_string(),
                 threshold: quorum.threshold,
                 check_value: self.check_value(vault_id),
@@ -177,100 +152,137 @@ impl Kek {
     }
 
     fn raw_shares(&self, quorum: &Quorum) -> Result<Vec<Vec<u8>>> {
-        let failed = |why: String| Error::internal("split", "the KEK", why);
+        let failed = |why: String| internal("split", "the KEK", why);
         let count = quorum.custodians.len();
         if count == 1 {
             // Shamir wants two at least; one custodian's share is the KEK itself.
-            let mut only = vec![1];
-            only.extend_from_slice(self.value.as_slice());
+            let mut only = Vec::with_capacity(1 + LENGTH);
+            only.push(1);
+            only.extend_from_slice(self.value());
             return Ok(vec![only]);
         }
-        Gf256::split_array(quorum.threshold, count, self.value.as_slice(), rand::rng())
+        Gf256::split_array(quorum.threshold, count, self.value(), rand::rng())
             .map_err(|e| failed(e.to_string()))
     }
 }
 
-fn combine_raw(raw: &[Vec<u8>]) -> Result<Zeroizing<[u8; 32]>> {
-    let wrong = |why: String| Error::verification("rebuild", "the KEK", why);
+/// The library's own copy of the result is on its heap for a moment, and zeroized.
+fn combine_raw(raw: &[Vec<u8>]) -> Result<Locked> {
+    let wrong = |why: String| wrong(why, MIXED);
     let bytes = match raw {
         [only] => Zeroizing::new(only.get(1..).unwrap_or_default().to_vec()),
         raw => Zeroizing::new(Gf256::combine_array(raw).map_err(|e| wrong(e.to_string()))?),
     };
-    let mut value = Zeroizing::new([0u8; 32]);
-    if bytes.len() != value.len() {
-        return Err(wrong("the shares have another length".to_owned()));
-    }
-    value.copy_from_slice(&bytes);
-    Ok(value)
+    Locked::fill(|place| {
+        if bytes.len() != place.len() {
+            return Err(wrong("the shares have another length".to_owned()));
+        }
+        place.copy_from_slice(&bytes);
+        Ok(())
+    })
 }
 
 fn encrypt(custodian: &Custodian, share: &Share) -> Result<EncryptedShare> {
     use std::io::Write as _;
-    let failed =
-        |why: String| Error::internal("encrypt", format!("the share of {}", custodian.name), why);
-    let text = serde_json::to_vec(share).map(Zeroizing::new).map_err(|e| failed(e.to_string()))?;
+    let failed = |why: String| internal("encrypt", format!("the share of {}", custodian.name), why);
+    // With room enough it does not grow, which would leave copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(ROOM));
+    serde_json::to_writer(&mut *text, share).map_err(|e| failed(e.to_string()))?;
     let recipient: &dyn age::Recipient = &custodian.recipient;
     let encryptor = Encryptor::with_recipients(std::iter::once(recipient))
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| failed(format!("{e:?}")))?;
     let io = |e: std::io::Error| failed(e.to_string());
     let armor = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor).map_err(io)?;
     let mut writer = encryptor.wrap_output(armor).map_err(io)?;
     writer.write_all(&text).map_err(io)?;
     let armored = writer.finish().and_then(ArmoredWriter::finish).map_err(io)?;
     let armored = String::from_utf8(armored).map_err(|e| failed(e.to_string()))?;
-    Ok(EncryptedShare { custodian: custodian.name.clone(), armored })
+    let recipient = custodian.recipient.to_string();
+    Ok(EncryptedShare { custodian: custodian.name.clone(), recipient, armored })
 }
 
-/// Rebuilds a KEK from decrypted share files.
+/// Rebuilds the KEK of a vault from decrypted share files.
 ///
 /// # Errors
-/// `Verification` where they are too few, of different ceremonies, doubled or changed.
+/// `Verification` where they are too few, of different ceremonies, doubled or changed, or of
+/// another vault.
 pub fn combine(texts: &[Zeroizing<String>], vault_id: &str) -> Result<Kek> {
-    let wrong = |why: String| Error::verification("rebuild", "the KEK", why);
+    let shares = parse(texts)?;
+    if let Some(share) = shares.iter().find(|share| share.vault_id != vault_id) {
+        let why = format!("the share of {} is of vault {}", share.custodian, share.vault_id);
+        return Err(wrong(why, MIXED));
+    }
+    Ok(assemble(&shares)?.kek)
+}
+
+/// Rebuilds the KEK of whichever vault decrypted share files say.
+///
+/// # Errors
+/// As [`combine`], but for the vault.
+pub fn rebuild(texts: &[Zeroizing<String>]) -> Result<Rebuilt> {
+    assemble(&parse(texts)?)
+}
+
+fn wrong(why: String, hint: &str) -> crate::Error {
+    verification("rebuild", "the KEK", why, hint)
+}
+
+fn parse(texts: &[Zeroizing<String>]) -> Result<Vec<Share>> {
     let mut shares: Vec<Share> = Vec::new();
     for text in texts {
+        let hint = "give the text that `age --decrypt` makes of a custodian's share";
         let share: Share = serde_json::from_str(text)
-            .map_err(|e| wrong(format!("share {} is malformed: {e}", shares.len() + 1)))?;
+            .map_err(|e| wrong(format!("share {} is malformed: {e}", shares.len() + 1), hint))?;
         if share.format != FORMAT || share.version != 1 {
-            return Err(wrong(format!("{} {} is not known", share.format, share.version)));
-        }
-        if share.vault_id != vault_id {
-            let why = format!("the share of {} is of vault {}", share.custodian, share.vault_id);
-            return Err(wrong(why));
+            return Err(wrong(format!("{} {} is not known", share.format, share.version), hint));
         }
         shares.push(share);
     }
-    let first = shares.first().ok_or_else(|| wrong("there is no share".to_owned()))?;
-    for share in &shares {
-        if (&share.kek_id, &share.check_value) != (&first.kek_id, &first.check_value) {
-            let why = format!("the share of {} is of another ceremony", share.custodian);
-            return Err(wrong(why));
+    Ok(shares)
+}
+
+fn assemble(shares: &[Share]) -> Result<Rebuilt> {
+    let first =
+        shares.first().ok_or_else(|| wrong("there is no share".to_owned(), "name a quorum's"))?;
+    for share in shares {
+        let same = (&share.vault_id, &share.kek_id, &share.set)
+            == (&first.vault_id, &first.kek_id, &first.set)
+            && (&share.check_value, share.threshold) == (&first.check_value, first.threshold);
+        if !same {
+            let why = format!(
+                "the share of {} is of another ceremony than that of {}",
+                share.custodian, first.custodian
+            );
+            return Err(wrong(why, MIXED));
         }
     }
     if shares.len() < first.threshold {
         let why = format!("{} shares are too few: {} are needed", shares.len(), first.threshold);
-        return Err(wrong(why));
+        return Err(wrong(why, "ask more custodians for theirs"));
     }
-    let mut raw = Vec::new();
-    for share in &shares {
+    let mut raw = Zeroizing::new(Vec::new());
+    for share in shares {
         let bytes = B64.decode(share.share.as_str());
-        let bytes = bytes.map_err(|e| wrong(format!("the share of {}: {e}", share.custodian)))?;
+        let bytes =
+            bytes.map_err(|e| wrong(format!("the share of {}: {e}", share.custodian), MIXED))?;
         if raw.iter().any(|other: &Vec<u8>| other.first() == bytes.first()) {
-            return Err(wrong(format!("the share of {} is there twice", share.custodian)));
+            let why = format!("the share of {} is there twice", share.custodian);
+            return Err(wrong(why, "give each share once"));
         }
         raw.push(bytes);
     }
-    let value = combine_raw(&raw);
-    raw.zeroize();
-    let id = first.kek_id.parse()?;
-    let kek = Kek { id, value: value? };
-    if kek.check_value(vault_id) != first.check_value {
-        return Err(wrong("the shares do not fit together: one of them was changed".to_owned()));
+    let id = first.kek_id.parse().map_err(|e| wrong(format!("its id: {e}"), MIXED))?;
+    let kek = Kek { id, value: combine_raw(&raw)? };
+    if kek.check_value(&first.vault_id) != first.check_value {
+        let why = "the shares do not fit together: one of them was changed".to_owned();
+        return Err(wrong(why, MIXED));
     }
-    Ok(kek)
+    let (vault_id, check_value) = (first.vault_id.clone(), first.check_value.clone());
+    Ok(Rebuilt { kek, vault_id, check_value })
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 mod tests {
     use std::{
         io::Write as _,
@@ -361,27 +373,8 @@ mod tests {
     }
 
     #[test]
-    fn a_quorum_that_protects_nothing_is_refused() {
-        let [a, b] = [keeper().recipient, keeper().recipient];
-        let list = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(n, r)| ((*n).to_owned(), (*r).to_owned())).collect()
-        };
-        for (custodians, threshold) in [
-            (list(&[("a", &a), ("a", &b)]), 2),
-            (list(&[("a", &a), ("b", &a)]), 2),
-            (list(&[("a", &a), ("b", &b)]), 1),
-            (list(&[("a", &a), ("b", &b)]), 3),
-            (list(&[("a", &a)]), 0),
-            (list(&[("a", "age1nonsense")]), 1),
-            (list(&[("A b", &a)]), 1),
-        ] {
-            assert!(Quorum::parse(&custodians, threshold).is_err(), "{custodians:?} {threshold}");
-        }
-    }
-
-    #[test]
     fn a_kek_is_not_printed() {
         let kek = Kek::generate().unwrap();
-        assert!(!format!("{kek:?}").contains(&hex::encode(kek.value().as_slice())));
+        assert!(!format!("{kek:?}").contains(&hex::encode(kek.value())));
     }
 }
