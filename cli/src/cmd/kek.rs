@@ -34,7 +34,7 @@ pub enum Kek {
     /// Makes a new KEK, whose shares go to the custodians named.
     ///
     /// The next backup holds every key under it; earlier backups open with the old shares. Needs
-    /// so_pin in [hsm] of vault.toml.
+    /// so_pin, which vault.toml names.
     #[command(after_help = "Example: vaultctl --socket /run/vaultd/admin.sock kek rotate \
         --custodian ops=age1... --custodian security=age1... --custodian audit=age1... \
         --threshold 2 --shares-dir ./shares-2")]
