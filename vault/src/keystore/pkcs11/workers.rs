@@ -58,7 +58,7 @@ pub(super) enum Again {
 /// Answers that a worker gives at once at most, and for how long it may keep the first of them.
 /// Only where more waits than there are workers: each answer wakes somebody, and to be woken costs
 /// more than many a signature.
-const TOGETHER: (usize, Duration) = (16, Duration::from_millis(5));
+const TOGETHER: (usize, Duration) = (32, Duration::from_millis(10));
 
 /// What a worker does for somebody.
 struct Job {
