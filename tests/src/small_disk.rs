@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::process::Process;
+use crate::vault::Vault;
 
 /// What fills it.
 const FILLER: &str = "filler";
@@ -25,6 +26,20 @@ impl SmallDisk {
     /// One of this size over `dir`.
     pub fn over(dir: &Path, bytes: u64) -> Self {
         Self { dir: dir.to_owned(), bytes }
+    }
+
+    /// One of this size under the audit log of a vault that is not started yet.
+    ///
+    /// # Panics
+    /// Where its place cannot be made.
+    pub fn under_audit_log(vault: &mut Vault, bytes: u64) -> Self {
+        let dir = vault.file("audit");
+        fs::create_dir(&dir).expect("a directory");
+        let (old, new) = (vault.path("audit.log"), dir.join("audit.log").display().to_string());
+        vault.reconfigure(&old, &new);
+        let disk = Self::over(&dir, bytes);
+        vault.through = disk.through();
+        disk
     }
 
     /// The command by which a program is run that has it; becomes that program, with its id.

@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread::{self, JoinHandle},
@@ -108,12 +107,7 @@ fn sign(socket: &Path) -> Result<(), Reason> {
 #[test]
 fn on_a_full_disk_no_handshake_is_signed_and_the_hsm_is_not_asked() {
     let mut vault = vault();
-    let dir = vault.file("audit");
-    fs::create_dir(&dir).unwrap();
-    let (old, new) = (vault.path("audit.log"), dir.join("audit.log").display().to_string());
-    vault.reconfigure(&old, &new);
-    let disk = SmallDisk::over(&dir, DISK);
-    vault.through = disk.through();
+    let disk = SmallDisk::under_audit_log(&mut vault, DISK);
     let spy = Spy::on(&mut vault);
     vault.start();
     vault.ok(&["init"]);

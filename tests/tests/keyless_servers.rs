@@ -13,6 +13,7 @@ use testkit::{
     process::{eventually, free_port},
     tls,
     vault::Vault,
+    web_server::WebServer as _,
     world::{AGENT, CERTIFICATE, Install, SITE, order, register_account, wait_connected},
 };
 
@@ -98,20 +99,6 @@ impl<S> World<S> {
 /// The key algorithms that public CAs and web servers have in common.
 const ALGORITHMS: [&str; 2] = ["ec-p256", "rsa-2048"];
 
-fn install(
-    (chain, key): (std::path::PathBuf, std::path::PathBuf),
-    (test, reload): (String, String),
-    https: SocketAddr,
-) -> Install {
-    Install {
-        key: Some(key),
-        test: Some(test),
-        reload: Some(reload),
-        check: Some((https, "30s".to_owned())),
-        ..Install::file(CERTIFICATE, chain)
-    }
-}
-
 fn apache() -> World<Apache> {
     apache_with(&[])
 }
@@ -122,9 +109,7 @@ fn apache_with(more: &[(&str, &str)]) -> World<Apache> {
         let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment = keyless.environment().into_iter().chain(more).collect();
         let apache = Apache::start_with(SITE, environment);
-        let files = (apache.file("chain.pem"), apache.file("key.pem"));
-        let commands = (apache.test_command(), apache.reload_command());
-        let (https, install) = (apache.https, install(files, commands, apache.https));
+        let (https, install) = (apache.https, apache.install());
         (apache, https, install)
     })
 }
@@ -132,9 +117,7 @@ fn apache_with(more: &[(&str, &str)]) -> World<Apache> {
 fn haproxy() -> World<Haproxy> {
     World::with(Keyless::new(), |keyless| {
         let haproxy = Haproxy::start_with(keyless.environment());
-        let files = (haproxy.file("chain.pem"), haproxy.file("chain.pem.key"));
-        let commands = (haproxy.test_command(), haproxy.reload_command());
-        let (https, install) = (haproxy.https, install(files, commands, haproxy.https));
+        let (https, install) = (haproxy.https, haproxy.install());
         (haproxy, https, install)
     })
 }

@@ -31,12 +31,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut vault = Vault::new();
-        let dir = vault.file("audit");
-        fs::create_dir(&dir).unwrap();
-        let (old, new) = (vault.path("audit.log"), dir.join("audit.log").display().to_string());
-        vault.reconfigure(&old, &new);
-        let disk = SmallDisk::over(&dir, DISK);
-        vault.through = disk.through();
+        let disk = SmallDisk::under_audit_log(&mut vault, DISK);
         let spy = Spy::on(&mut vault);
         vault.start();
         vault.ok(&["init"]);

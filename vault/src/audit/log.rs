@@ -67,6 +67,13 @@ pub struct Operation {
     entry: Entry,
 }
 
+impl Operation {
+    fn result(self, outcome: Outcome, detail: Value) -> Result<Draft> {
+        let entry = Entry { detail, ..self.entry };
+        Draft::new(Phase::Result, entry, Some(outcome), Some(self.id.to_string()))
+    }
+}
+
 /// The audit log. Cheap to clone; the file is closed with the last clone.
 #[derive(Clone)]
 pub struct AuditLog {
@@ -165,8 +172,7 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::intent`]: then what was done must not be handed out.
     pub async fn finish(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<()> {
-        let (entry, id) = (Entry { detail, ..op.entry }, op.id.to_string());
-        self.write(Draft::new(Phase::Result, entry, Some(outcome), Some(id))?).await
+        self.write(op.result(outcome, detail)?).await
     }
 
     /// Ends an intent of an earlier run, found in [`Recovery::pending`].
@@ -250,8 +256,7 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::finish`].
     pub fn finish_blocking(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<()> {
-        let (entry, id) = (Entry { detail, ..op.entry }, op.id.to_string());
-        self.write_blocking(Draft::new(Phase::Result, entry, Some(outcome), Some(id))?)
+        self.write_blocking(op.result(outcome, detail)?)
     }
 
     fn write_blocking(&self, mut draft: Draft) -> Result<()> {
