@@ -60,7 +60,7 @@ pub struct Register {
     #[arg(long = "contact", value_name = "URL")]
     contacts: Vec<String>,
     /// The external account binding's key id.
-    #[arg(long, value_name = "ID", requires = "eab_hmac_file")]
+    #[arg(long, value_name = "ID", requires = "eab_hmac_file", allow_hyphen_values = true)]
     eab_kid: Option<String>,
     /// The file with the external account binding's MAC key, base64url as the CA hands it out.
     #[arg(long, value_name = "FILE", requires = "eab_kid")]

@@ -25,8 +25,8 @@ pub enum Jws {
         /// The `url` header.
         #[arg(long)]
         url: String,
-        /// The `nonce` header.
-        #[arg(long)]
+        /// The `nonce` header. A CA's nonces may begin with a hyphen: base64url has one.
+        #[arg(long, allow_hyphen_values = true)]
         nonce: Option<String>,
         /// The payload; an empty file makes a POST-as-GET.
         #[arg(long, value_name = "FILE")]

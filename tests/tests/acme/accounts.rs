@@ -7,7 +7,8 @@ use testkit::{fault_ca::Place, pebble::Behaviour};
 
 use super::world::{ACCOUNT, World};
 
-const KID: &str = "kid-1";
+/// base64url, which may begin with a hyphen.
+const KID: &str = "-kid_1";
 /// 32 bytes, as Pebble wants a MAC key.
 const MAC_KEY: &[u8] = b"an external account's MAC key...";
 

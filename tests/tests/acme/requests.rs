@@ -108,6 +108,13 @@ fn a_jws_by_hand_is_taken_by_the_ca() {
     }
     // The same again is worth nothing: a nonce counts once.
     assert_eq!(post(&world, &order, &jws).0, "400");
+    // base64url: every 64th nonce of a CA begins with a hyphen.
+    let args = ["jws", "sign", "--account", ACCOUNT, "--url", &order, "--payload", &placed];
+    let signed = world.vault.ok(&[&args[..], &["--nonce", "-Fu5QkTJugu0MoTTd8VFnQ"]].concat());
+    let signed: Value = serde_json::from_str(&signed).unwrap();
+    let header = B64.decode(signed["protected"].as_str().unwrap()).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    assert_eq!(header["nonce"], "-Fu5QkTJugu0MoTTd8VFnQ");
 }
 
 #[test]
