@@ -49,7 +49,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let (channel, channel_seen) = watch::channel(None);
     let exchange = Exchange { desired: desired_seen, reports };
     let mut tasks = JoinSet::new();
-    let addresses = config.vault.addresses.clone();
     let listed = signer.as_ref().map_or_else(|| exchange.desired.clone(), Signer::listed);
     let install = Exchange { desired: listed, ..exchange.clone() };
     tasks.spawn(presenter.run(exchange.clone(), stop.clone()));
@@ -57,10 +56,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         tasks.spawn(signer.run(exchange.desired.clone(), stop.clone()));
     }
     tasks.spawn(Installer { config: config.clone() }.run(install, stop.clone()));
-    tasks.spawn(keys::run(config, exchange, channel_seen.clone(), stop.clone()));
+    tasks.spawn(keys::run(config.clone(), exchange, channel_seen.clone(), stop.clone()));
     tasks.spawn(subscribe::keep_identity(identity.clone(), channel_seen, stop.clone()));
     let subscriber = Subscriber {
-        addresses,
+        config,
         identity: identity.clone(),
         desired,
         reports: reports_received,

@@ -1,5 +1,6 @@
 //! The agent's own identity: one file with key, certificate and the vault's root, replaced as a
-//! whole, so that no crash leaves a key without its certificate.
+//! whole, so that no crash leaves a key without its certificate. The one before is kept: a vault that
+//! was restored from an older backup may not know the new one.
 
 use std::{
     fmt,
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use der::Decode as _;
 use rustls::{SignatureScheme, client::ResolvesClientCert, crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -23,15 +24,20 @@ use crate::error::{Error, Result};
 
 /// The file's name in the state directory.
 const FILE: &str = "identity.pem";
+/// The same of the one before.
+const PREVIOUS: &str = "identity-previous.pem";
 
 /// Who the agent is to the vault, and whom it takes for the vault.
 pub struct Identity {
     path: PathBuf,
     current: ArcSwap<Loaded>,
+    previous: ArcSwapOption<Loaded>,
     changed: watch::Sender<u64>,
 }
 
 struct Loaded {
+    /// The file's content.
+    pem: Zeroizing<Vec<u8>>,
     certified: Arc<CertifiedKey>,
     root: CertificateDer<'static>,
     spiffe_id: String,
@@ -83,7 +89,8 @@ impl Identity {
                 .hint("run `vault-agent enroll` with a token from `vaultctl agent token`")
         })?;
         let current = ArcSwap::from_pointee(parse(&path, &bytes)?);
-        Ok(Arc::new(Self { path, current, changed: watch::Sender::new(0) }))
+        let previous = ArcSwapOption::from(previous(state_dir).map(Arc::new));
+        Ok(Arc::new(Self { path, current, previous, changed: watch::Sender::new(0) }))
     }
 
     /// Stores the answer to an enrolment.
@@ -98,6 +105,7 @@ impl Identity {
         let path = state_dir.join(FILE);
         let file = candidate.file(answer);
         parse(&path, file.as_bytes())?;
+        durable::remove(&state_dir.join(PREVIOUS))?;
         durable::write(&path, file.as_bytes(), 0o600)
     }
 
@@ -113,10 +121,29 @@ impl Identity {
             return Err(Error::verification("renew", subject, "the vault's root has changed")
                 .hint("enrol this agent anew if that is right"));
         }
+        let before = self.current.load_full();
+        durable::write(&self.path.with_file_name(PREVIOUS), &before.pem, 0o600)?;
         durable::write(&self.path, file.as_bytes(), 0o600)?;
+        self.previous.store(Some(before));
         self.current.store(Arc::new(loaded));
         self.changed.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// Takes the identity before this one, where the vault does not know this one; `false` where there
+    /// is none that is in date. What the vault says of it counts, as of any; it is renewed at once.
+    pub fn fall_back(&self, now: OffsetDateTime) -> bool {
+        let current = self.current.load_full();
+        let fits = |previous: &Arc<Loaded>| {
+            previous.not_after > now
+                && previous.root == current.root
+                && previous.spiffe_id == current.spiffe_id
+        };
+        let Some(previous) = self.previous.load_full().filter(fits) else { return false };
+        self.previous.store(Some(current));
+        self.current.store(previous);
+        self.changed.send_modify(|count| *count += 1);
+        true
     }
 
     /// Changes whenever the identity was replaced.
@@ -178,6 +205,17 @@ impl ResolvesClientCert for Identity {
     }
 }
 
+/// The identity before the present one. Without it everything works but a fall back on it.
+fn previous(state_dir: &Path) -> Option<Loaded> {
+    let path = state_dir.join(PREVIOUS);
+    let read = durable::read(&path)
+        .and_then(|bytes| bytes.map(Zeroizing::new).map(|bytes| parse(&path, &bytes)).transpose());
+    read.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the identity before this one is not there to fall back on");
+        None
+    })
+}
+
 fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded> {
     let bad = |why: String| {
         Error::invalid("read", path.display().to_string(), why)
@@ -199,6 +237,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded> {
         OffsetDateTime::from_unix_timestamp(seconds).map_err(|e| bad(e.to_string()))
     };
     Ok(Loaded {
+        pem: Zeroizing::new(bytes.to_vec()),
         certified: Arc::new(certified),
         root,
         spiffe_id: spiffe_id(&leaf).unwrap_or_default(),
@@ -214,4 +253,89 @@ fn spiffe_id(leaf: &Certificate) -> Option<String> {
         GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
+    use time::macros::datetime;
+
+    use super::*;
+
+    const BEGIN: OffsetDateTime = datetime!(2026-01-01 0:00 UTC);
+
+    /// An internal CA whose answers end so many days after the beginning.
+    struct Ca(Issuer<'static, rcgen::KeyPair>, String);
+
+    impl Ca {
+        fn new() -> Self {
+            let mut params = CertificateParams::new(vec![]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let root = params.self_signed(&key).unwrap().pem();
+            Self(Issuer::new(params, key), root)
+        }
+
+        fn answer(&self, candidate: &Candidate, days: i64) -> v1::IdentityResponse {
+            let key = rcgen::KeyPair::from_pem(&candidate.key_pem).unwrap();
+            let mut params = CertificateParams::new(vec![]).unwrap();
+            params.not_before = BEGIN;
+            params.not_after = BEGIN + time::Duration::days(days);
+            let chain_pem = params.signed_by(&key, &self.0).unwrap().pem();
+            v1::IdentityResponse { chain_pem, ca_pem: self.1.clone(), ..Default::default() }
+        }
+    }
+
+    fn enrolled(ca: &Ca, dir: &Path, days: i64) -> Arc<Identity> {
+        let candidate = Candidate::new().unwrap();
+        Identity::store(dir, &candidate, &ca.answer(&candidate, days)).unwrap();
+        Identity::load(dir).unwrap()
+    }
+
+    fn renewed(ca: &Ca, identity: &Identity, days: i64) {
+        let candidate = Candidate::new().unwrap();
+        identity.replace(&candidate, &ca.answer(&candidate, days)).unwrap();
+    }
+
+    fn days(identity: &Identity) -> i64 {
+        (identity.not_after() - BEGIN).whole_days()
+    }
+
+    #[test]
+    fn the_identity_before_is_fallen_back_on_also_after_a_restart_while_it_is_in_date() {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let identity = enrolled(&ca, dir.path(), 10);
+        assert!(!identity.fall_back(BEGIN), "there is none");
+        renewed(&ca, &identity, 20);
+        for identity in [identity, Identity::load(dir.path()).unwrap()] {
+            assert_eq!(days(&identity), 20);
+            assert!(!identity.fall_back(BEGIN + time::Duration::days(11)), "it has ended");
+            assert!(identity.fall_back(BEGIN));
+            assert_eq!(days(&identity), 10);
+            // The vault may know the other one after all.
+            assert!(identity.fall_back(BEGIN));
+            assert_eq!(days(&identity), 20);
+        }
+    }
+
+    #[test]
+    fn the_one_before_is_the_one_that_was_in_use() {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let identity = enrolled(&ca, dir.path(), 10);
+        renewed(&ca, &identity, 20);
+        assert!(identity.fall_back(BEGIN));
+        renewed(&ca, &identity, 30);
+        assert_eq!(days(&identity), 30);
+        assert!(identity.fall_back(BEGIN));
+        assert_eq!(days(&identity), 10);
+    }
+
+    #[test]
+    fn an_enrolment_leaves_nothing_to_fall_back_on() {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        renewed(&ca, &enrolled(&ca, dir.path(), 10), 20);
+        let identity = enrolled(&ca, dir.path(), 30);
+        assert!(!identity.fall_back(BEGIN));
+        assert_eq!(days(&identity), 30);
+    }
 }

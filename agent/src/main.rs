@@ -212,7 +212,7 @@ fn print_json(answer: &impl serde::Serialize) -> Result<()> {
 
 /// One thread for everything that waits: a web server's machine has better things to do.
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     built.map_err(|e| Error::local("start", "the runtime", e))
 }
 

@@ -12,10 +12,12 @@ use vault_proto::v1::{
     self, agent_message::Message, agent_session_service_client::AgentSessionServiceClient,
 };
 
+use crate::config::Config;
 use crate::connect;
 use crate::desired::{Desired, Report};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Candidate, Identity};
+use crate::install::transaction;
 
 /// How long one call to the vault may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -25,8 +27,8 @@ const RENEW_AGAIN: Duration = Duration::from_secs(60);
 
 /// Holds the stream.
 pub struct Subscriber {
-    /// `HOST:PORT` of each node.
-    pub addresses: Vec<String>,
+    /// The nodes' addresses, and where what is held is written down.
+    pub config: Arc<Config>,
     /// Who the agent is.
     pub identity: Arc<Identity>,
     /// Where desired state goes.
@@ -53,7 +55,8 @@ impl Subscriber {
         let mut pause = pauses();
         let mut turn = 0;
         loop {
-            let address = self.addresses.get(turn % self.addresses.len().max(1)).cloned();
+            let addresses = &self.config.vault.addresses;
+            let address = addresses.get(turn % addresses.len().max(1)).cloned();
             turn += 1;
             let address = address.unwrap_or_default();
             let mut said_hello = false;
@@ -70,6 +73,10 @@ impl Subscriber {
                 Err(error) => {
                     let hint = self.hint(&error);
                     tracing::warn!(address, %error, hint, "no stream");
+                    let unknown = error.kind == ErrorKind::Unauthenticated;
+                    if unknown && self.identity.fall_back(OffsetDateTime::now_utc()) {
+                        tracing::warn!("tried next: this agent's identity before this one");
+                    }
                 }
             }
             let wait = pause.next().unwrap_or(Duration::from_secs(60));
@@ -99,7 +106,10 @@ impl Subscriber {
         let channel = connect::open(address, connect::enrolled(&self.identity)?).await?;
         let mut client = AgentSessionServiceClient::new(channel.clone());
         let (up, outgoing) = mpsc::channel(64);
-        let hello = v1::Hello { software_version: env!("CARGO_PKG_VERSION").to_owned() };
+        let config = self.config.clone();
+        let held = crate::blocking(move || Ok(held(&config))).await?;
+        let software_version = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = v1::Hello { software_version, held };
         let hello = v1::AgentMessage { message: Some(Message::Hello(hello)) };
         let gone = || Error::unavailable("subscribe", format!("vault {address}"), "it hung up");
         up.send(hello).await.map_err(|_| gone())?;
@@ -132,6 +142,33 @@ impl Subscriber {
     }
 }
 
+/// What is held, as it was proven. Whatever cannot be read is left out: the vault tells then what it
+/// wants, as it would without.
+fn held(config: &Config) -> Vec<v1::HeldCertificate> {
+    let certificates = config.install.iter().map(|install| install.certificate.to_string());
+    let one = |name: String| {
+        let held = transaction::held(&config.state_dir, &name);
+        let held = held.inspect_err(|error| tracing::warn!(certificate = name, %error, "not said"));
+        let held = held.ok().flatten()?;
+        Some(v1::HeldCertificate {
+            name,
+            version: held.version,
+            fingerprint: held.fingerprint,
+            serial: held.serial,
+            not_before: timestamp(held.not_before),
+            not_after: timestamp(held.not_after),
+            key_fingerprint: held.key_fingerprint,
+        })
+    };
+    certificates.filter_map(one).collect()
+}
+
+/// A time on the wire.
+fn timestamp(at: OffsetDateTime) -> Option<prost_types::Timestamp> {
+    let nanos = i32::try_from(at.nanosecond()).unwrap_or_default();
+    Some(prost_types::Timestamp { seconds: at.unix_timestamp(), nanos })
+}
+
 /// Renews the agent's identity at half its lifetime, with a new key each time, until `stop`.
 pub async fn keep_identity(
     identity: Arc<Identity>,
@@ -139,11 +176,15 @@ pub async fn keep_identity(
     stop: CancellationToken,
 ) {
     let mut least = Duration::ZERO;
+    let mut changed = identity.watch();
     loop {
+        changed.mark_unchanged();
         let wait = identity.renew_in(OffsetDateTime::now_utc()).max(least);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
+            // The one before this one, perhaps, which is due sooner.
+            _ = changed.changed() => continue,
         }
         // Only while there is a vault to ask.
         let connected = tokio::select! {

@@ -13,6 +13,7 @@
 //! Private keys are in it as the HSM has wrapped them and in no other way.
 
 mod content;
+pub mod drill;
 mod fault;
 mod keys;
 mod manifest;
@@ -25,6 +26,6 @@ pub use content::Content;
 pub use fault::Fault;
 pub use keys::{Identities, Recipients};
 pub use manifest::{Checkpoint, Counts, FORMAT, Facts, Kek, Manifest, Part, VERSION};
-pub use reader::{Reader, Row, verify};
-pub use rows::{Entry, KeyEntry, KeyRow, KeyStatus, Table, Wrapped};
+pub use reader::{Reader, Row, newer_than, verify};
+pub use rows::{CertificateRow, Entry, KeyEntry, KeyRow, KeyStatus, Table, Wrapped};
 pub use writer::Writer;

@@ -273,6 +273,14 @@ pub fn verify(
     reader.manifest().cloned().ok_or_else(end)
 }
 
+/// What another file says of itself, where it is a newer backup of the same vault than `facts` is of.
+/// Only its beginning is read, and a file that cannot be opened is none.
+pub fn newer_than(facts: &Facts, identities: &Identities, other: impl BufRead) -> Option<Facts> {
+    let other = Reader::open(identities, other).ok()?.facts;
+    let newer = other.vault_id == facts.vault_id && other.created_at > facts.created_at;
+    newer.then_some(other)
+}
+
 /// Counts what was read, so that a fault has a place.
 struct Counted<R> {
     file: R,

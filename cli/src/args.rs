@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand, ValueEnum};
 use vault_proto::v1;
 
-use crate::cmd::{account, agent, audit, backup, cert, csr, init, jws, kek, key, meta, operator};
+use crate::cmd::{
+    account, agent, audit, backup, cert, csr, drill, init, jws, kek, key, meta, operator,
+};
 use crate::output::Format;
 use crate::profile::Connection;
 
@@ -65,6 +67,9 @@ pub enum Noun {
     /// Backups.
     #[command(subcommand)]
     Backup(backup::Backup),
+    /// Restores that are tried.
+    #[command(subcommand)]
+    Drill(drill::Drill),
     /// Writes shell completions to stdout.
     Completions(meta::Completions),
     /// Writes man pages into a directory.

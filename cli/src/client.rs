@@ -17,8 +17,10 @@ use vault_proto::{
     v1::{
         account_service_client::AccountServiceClient, agent_service_client::AgentServiceClient,
         audit_service_client::AuditServiceClient, backup_service_client::BackupServiceClient,
-        certificate_service_client::CertificateServiceClient, kek_service_client::KekServiceClient,
-        key_service_client::KeyServiceClient, system_service_client::SystemServiceClient,
+        certificate_service_client::CertificateServiceClient,
+        drill_service_client::DrillServiceClient, kek_service_client::KekServiceClient,
+        key_service_client::KeyServiceClient, restore_service_client::RestoreServiceClient,
+        system_service_client::SystemServiceClient,
     },
 };
 
@@ -82,6 +84,14 @@ impl Client {
     /// Backups.
     pub fn backups(&self) -> BackupServiceClient<Channel> {
         BackupServiceClient::new(self.0.clone())
+    }
+    /// A backup back into a vault.
+    pub fn restores(&self) -> RestoreServiceClient<Channel> {
+        RestoreServiceClient::new(self.0.clone())
+    }
+    /// Drills on record.
+    pub fn drills(&self) -> DrillServiceClient<Channel> {
+        DrillServiceClient::new(self.0.clone())
     }
     /// The vault itself.
     pub fn system(&self) -> SystemServiceClient<Channel> {

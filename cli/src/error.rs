@@ -54,11 +54,15 @@ impl Error {
         self
     }
 
+    /// Which reaction it asks for.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind()
+    }
+
     /// Writes `error:` and `hint:` to stderr; answers the exit code.
     pub fn report(&self) -> ExitCode {
         let mut stderr = std::io::stderr().lock();
-        let ErrorDetail { what, subject, why, .. } = &self.0;
-        let _ = writeln!(stderr, "error: {what} failed on {subject}: {why}");
+        let _ = writeln!(stderr, "error: {self}");
         let advice = if self.0.hint.is_empty() { advice(self.0.kind()) } else { &self.0.hint };
         if !advice.is_empty() {
             let _ = writeln!(stderr, "hint: {advice}{}", self.when());
@@ -75,6 +79,13 @@ impl Error {
                 format!(" (again in {pause})")
             }
         }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ErrorDetail { what, subject, why, .. } = &self.0;
+        write!(f, "{what} failed on {subject}: {why}")
     }
 }
 

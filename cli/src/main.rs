@@ -68,6 +68,7 @@ async fn dispatch(context: &Context, noun: Noun) -> Result<()> {
         Noun::Operator(verb) => cmd::operator::run(context, verb).await,
         Noun::Audit(verb) => cmd::audit::run(context, verb).await,
         Noun::Backup(verb) => cmd::backup::run(context, verb).await,
+        Noun::Drill(verb) => cmd::drill::run(context, verb).await,
         Noun::Completions(args) => cmd::meta::completions(Cli::command(), &args),
         Noun::Man(args) => cmd::meta::man(Cli::command(), &args),
     }

@@ -69,6 +69,19 @@ impl Progress {
             let _ = write!(std::io::stderr(), "\r{}: {whole}.{tenths} MiB", self.what);
         }
     }
+
+    /// So many of so many are done of one of several stages.
+    pub fn stage(&mut self, stage: &str, done: u64, total: u64) {
+        if self.terminal {
+            self.shown = Some(Instant::now());
+            let percent = done.saturating_mul(100) / total.max(1);
+            let what = self.what;
+            let _ = write!(
+                std::io::stderr(),
+                "\r{what}: {stage} {done} of {total} ({percent} %)\u{1b}[K"
+            );
+        }
+    }
 }
 
 impl Drop for Progress {

@@ -3,15 +3,11 @@
 
 use std::{fs, path::Path};
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use base64::{Engine as _, prelude::BASE64_STANDARD as B64};
-use der::Decode as _;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
-use x509_cert::Certificate;
 
-use crate::error::{Result, internal, invalid, verification};
+use crate::error::{Result, invalid, verification};
+use crate::seal::{self, Seal, sha256};
 use crate::shares::EncryptedShare;
 
 /// The name of a transcript's file beside the shares.
@@ -20,8 +16,6 @@ pub const FILE: &str = "kek-transcript.json";
 const FORMAT: &str = "keyvault-kek-transcript";
 /// Before what is signed, so that it is nothing else: a certificate cannot begin so.
 const CONTEXT: &[u8] = b"keyvault kek transcript 1\n";
-/// How it is signed.
-const ALGORITHM: &str = "ecdsa-p256-sha256";
 
 /// Why there are new shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,10 +122,7 @@ impl Transcript {
     /// # Errors
     /// `Internal` where it cannot be encoded.
     pub fn message(&self) -> Result<Vec<u8>> {
-        let mut message = CONTEXT.to_vec();
-        serde_json::to_writer(&mut message, self)
-            .map_err(|e| internal("encode", "a transcript", e))?;
-        Ok(message)
+        seal::message(CONTEXT, self)
     }
 
     /// The file: with its signature (`Ecdsa-Sig-Value`, DER) and the CA that made it.
@@ -141,12 +132,11 @@ impl Transcript {
     pub fn signed(self, signature: &[u8], ca_pem: &str) -> Result<String> {
         let signed = Signed {
             transcript: self,
-            algorithm: ALGORITHM.to_owned(),
-            signature: B64.encode(signature),
+            algorithm: seal::ALGORITHM.to_owned(),
+            signature: seal::encode(signature),
             ca_pem: ca_pem.to_owned(),
         };
-        let text = serde_json::to_string_pretty(&signed);
-        text.map(|text| text + "\n").map_err(|e| internal("encode", "a transcript", e))
+        seal::file(&signed)
     }
 
     /// Reads a transcript's file and checks its signature by the CA with this fingerprint
@@ -170,22 +160,12 @@ impl Transcript {
             let why = format!("{} {} is not known", transcript.format, transcript.version);
             return Err(wrong(why));
         }
-        if signed.algorithm != ALGORITHM {
-            return Err(wrong(format!("it is signed by {}", signed.algorithm)));
-        }
-        let (_, der) = pem_rfc7468::decode_vec(signed.ca_pem.as_bytes())
-            .map_err(|e| wrong(format!("its CA is malformed: {e}")))?;
-        let found = format!("sha256:{}", sha256(&der));
-        if found != ca_fingerprint.to_ascii_lowercase() {
-            return Err(wrong(format!("it is of CA {found}, not of {ca_fingerprint}")));
-        }
-        let certificate =
-            Certificate::from_der(&der).map_err(|e| wrong(format!("its CA is malformed: {e}")))?;
-        let spki = certificate.tbs_certificate().subject_public_key_info();
-        let signature = B64.decode(&signed.signature).map_err(|e| wrong(e.to_string()))?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, spki.subject_public_key.raw_bytes())
-            .verify(&transcript.message()?, &signature)
-            .map_err(|_| wrong("its signature is not of this text: it was changed".to_owned()))?;
+        let seal = Seal {
+            algorithm: &signed.algorithm,
+            signature: &signed.signature,
+            ca_pem: &signed.ca_pem,
+        };
+        seal.check(&transcript.message()?, ca_fingerprint).map_err(wrong)?;
         Ok(transcript)
     }
 
@@ -211,8 +191,4 @@ impl Transcript {
         }
         Ok(())
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }

@@ -144,6 +144,14 @@ id_type!(
     /// Ties an audited intent to its result.
     OperationId, "operation id"
 );
+id_type!(
+    /// A backup that the vault has made.
+    BackupId, "backup id"
+);
+id_type!(
+    /// A drill.
+    DrillId, "drill id"
+);
 
 /// Who a caller is, by the path of its SPIFFE id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,6 +8,8 @@ pub mod audit;
 pub mod error;
 pub mod ids;
 pub mod local;
+#[cfg(feature = "grpc")]
+mod redacted;
 
 /// The generated messages, clients and servers of `keyvault.v1`.
 #[cfg(feature = "grpc")]

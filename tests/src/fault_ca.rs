@@ -56,6 +56,10 @@ pub enum Place {
     Certificate,
     /// revokeCert.
     Revoke,
+    /// renewalInfo (RFC 9773), which Pebble does not have: see [`FaultCa::offer_renewal_info`].
+    RenewalInfo,
+    /// An account's list of orders.
+    Orders,
 }
 
 impl Place {
@@ -74,6 +78,8 @@ impl Place {
             Self::Finalize => "/finalize-order/",
             Self::Certificate => "/certZ/",
             Self::Revoke => "/revoke-cert",
+            Self::RenewalInfo => "/renewal-info/",
+            Self::Orders => "/list-orderz/",
         }
     }
 }
@@ -277,6 +283,23 @@ impl FaultCa {
     /// Lets a place fail until [`FaultCa::heal`], beside those that fail already.
     pub fn fail(&self, place: Place, fault: Fault) {
         self.state.script().faults.push((place, fault));
+    }
+
+    /// Offers renewalInfo (RFC 9773): every certificate shall be renewed between these times (RFC 3339).
+    ///
+    /// # Panics
+    /// Where the CA's directory is none.
+    pub fn offer_renewal_info(&self, start: &str, end: &str) {
+        let url = format!("https://{}/renewal-info", self.address);
+        let offer = move |directory: String| {
+            let mut directory: Value = serde_json::from_str(&directory).expect("a directory");
+            directory["renewalInfo"] = url.clone().into();
+            directory.to_string()
+        };
+        self.fail(Place::Directory, Fault::Changed(Arc::new(offer)));
+        let window = json!({ "suggestedWindow": { "start": start, "end": end } });
+        let answer = Answer::document(200, &window).header("retry-after", "21600");
+        self.fail(Place::RenewalInfo, Fault::Answer(answer));
     }
 
     /// Lets everything pass again, and what was held, too.

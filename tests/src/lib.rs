@@ -5,6 +5,8 @@
 
 pub mod agent;
 pub mod apache;
+pub mod bucket;
+pub mod bulk;
 pub mod caddy;
 pub mod custodians;
 pub mod escrow;
@@ -26,6 +28,9 @@ pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod records;
+pub mod restored;
+pub mod runbook;
+pub mod scheduled;
 pub mod signer_client;
 pub mod signer_key;
 pub mod signer_socket;

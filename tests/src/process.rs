@@ -54,6 +54,16 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory that it has used so far, in KiB.
+    ///
+    /// # Panics
+    /// Where it has ended.
+    pub fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        line.trim().strip_suffix(" kB").and_then(|kib| kib.parse().ok()).expect("KiB")
+    }
+
     /// Its exit status, once it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("wait")

@@ -79,6 +79,18 @@ impl SmallDisk {
         fs::remove_file(self.file(process, FILLER)).expect("the filler");
     }
 
+    /// Frees some pages of what [`SmallDisk::fill`] has taken; all of it where it is no more.
+    ///
+    /// # Panics
+    /// Where it was not filled.
+    pub fn free_some(&self, process: &Process, pages: u64) {
+        let path = self.file(process, FILLER);
+        let filler = File::options().write(true).open(path).expect("the filler");
+        let length = filler.metadata().expect("the filler").len();
+        let length = length.saturating_sub(pages * self.page(process));
+        filler.set_len(length).expect("a shorter filler");
+    }
+
     /// The size of its pages: what a file takes is a multiple of it.
     ///
     /// # Panics

@@ -11,10 +11,13 @@ mod store {
     mod certificates;
     mod columns;
     mod deployments;
+    mod drills;
+    mod history;
     mod issuance;
     mod keys;
     mod opening;
     mod orders;
+    mod restoration;
     mod snapshot;
     mod unused_keys;
     mod writers;

@@ -31,6 +31,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["vault/src/store/sql/"]),
     ("tar", &["backup/src/"]),
     ("zstd", &["backup/src/"]),
+    ("maud", &["cli/src/cmd/drill/"]),
+    ("plotters", &["cli/src/cmd/drill/"]),
+    ("object_store", &["vault/src/backup/place/"]),
     ("age", &["vault/src/backup/", "custody/src/", "backup/src/"]),
 ];
 

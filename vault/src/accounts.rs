@@ -1,8 +1,10 @@
 //! ACME accounts: registered, rolled over and deactivated so that a crash at any point leaves
 //! either the account as it was or one that the next try finds and completes.
 
+mod anew;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,8 +19,8 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keystore::{Algorithm, PublicKey};
 use crate::policy::{Action, Principal};
-use crate::signing::{BoundKey, NewKey, Signing};
-use crate::store::{AccountRecord, AccountStatus, KeyPurpose, KeyRecord, KeyState, Store};
+use crate::signing::{BoundKey, Signing};
+use crate::store::{AccountRecord, AccountStatus, KeyRecord, KeyState, Store};
 
 /// The vault's own part in what an operator began.
 const ACCOUNTS: Principal = Principal::Vault("accounts");
@@ -110,9 +112,15 @@ impl Accounts {
         let subject = format!("account {}", new.name);
         let _turn = self.turns.take(&new.name).await;
         let begun = self.store.account(&new.name).await?;
-        if let Some(account) = &begun
-            && (account.status != AccountStatus::Pending || account.directory != new.directory)
-        {
+        let in_use = match &begun {
+            Some(account) if account.directory != new.directory => true,
+            Some(account) if account.status == AccountStatus::Valid => {
+                !self.is_gone(who, account).await?
+            }
+            Some(account) => account.status != AccountStatus::Pending,
+            None => false,
+        };
+        if let Some(account) = begun.as_ref().filter(|_| in_use) {
             let why = format!("the name is in use ({})", account.status);
             return Err(Error::conflict("register", subject, why).hint("choose another name"));
         }
@@ -120,7 +128,11 @@ impl Accounts {
         self.check_terms(&ca, &new).await?;
         let pending = match begun {
             // The CA's HTTPS root may have been what was wrong.
-            Some(account) => AccountRecord { ca_root_pem: new.ca_root_pem.clone(), ..account },
+            Some(account) => {
+                let key_id = self.living_key(who, &account, &new).await?;
+                let (contacts, ca_root_pem) = (new.contacts.clone(), new.ca_root_pem.clone());
+                AccountRecord { key_id, next_key_id: None, contacts, ca_root_pem, ..account }
+            }
             None => self.begin(who, &new).await?,
         };
         let context = json!({ "account": new.name, "directory": new.directory });
@@ -141,6 +153,7 @@ impl Accounts {
                     url: Some(registered.url),
                     status: AccountStatus::Valid,
                     last_ok_at: Some(self.clock.now()),
+                    last_error: None,
                     ..pending
                 };
                 self.store.update_account(&valid).await?;
@@ -150,6 +163,10 @@ impl Accounts {
                 "the CA may have the account or not: run the same command again, the same key is \
                  used",
             )),
+            Err(error) if pending.status != AccountStatus::Pending => {
+                self.keep_as_it_was(&pending.name, pending.key_id).await?;
+                Err(error)
+            }
             Err(error) => {
                 self.store.delete_pending_account(&pending.name).await?;
                 self.signing.discard(&ACCOUNTS, pending.key_id).await?;
@@ -177,23 +194,7 @@ impl Accounts {
     }
 
     async fn begin(&self, who: &Principal, new: &NewAccount) -> Result<AccountRecord> {
-        // A key that a crash left without its account is used, not doubled.
-        let left = self.store.key_by_name(KeyPurpose::AcmeAccount, new.name.as_str()).await?;
-        let left =
-            left.filter(|key| key.state == KeyState::Active && key.algorithm == new.algorithm);
-        let key = match left {
-            Some(key) => key,
-            None => {
-                let key = NewKey {
-                    name: new.name.to_string(),
-                    purpose: KeyPurpose::AcmeAccount,
-                    algorithm: new.algorithm,
-                    escrow: None,
-                    labels: BTreeMap::new(),
-                };
-                self.signing.generate(who, key).await?
-            }
-        };
+        let key = self.unused_key(who, new).await?;
         let account = AccountRecord {
             name: new.name.clone(),
             directory: new.directory.clone(),
@@ -235,6 +236,13 @@ impl Accounts {
         record: AccountRecord,
     ) -> Result<(AccountRecord, Account)> {
         let url = valid_url(&record)?;
+        if self.key(&record, record.key_id).await?.state == KeyState::Lost {
+            let name = &record.name;
+            let subject = format!("account {name}");
+            return Err(Error::conflict("use", subject, "its key is lost").hint(format!(
+                "`vaultctl account register {name}` with the same directory registers it anew"
+            )));
+        }
         let context = json!({ "account": record.name, "directory": record.directory });
         let signer = self.signer(who.clone(), &record, record.key_id, context).await?;
         match Account::open(&ca_of(&record), &self.options, Arc::new(signer), url).await {

@@ -165,8 +165,13 @@ impl Identities {
         }
         let registered = self.store.identity(&peer.serial).await?;
         let registered = registered.filter(|r| r.spiffe_id == peer.spiffe_id.to_string());
-        let registered =
-            registered.ok_or_else(|| refused("this vault did not issue it".to_owned()))?;
+        let registered = registered.ok_or_else(|| {
+            refused("this vault does not know it".to_owned()).hint(
+                "where the vault was restored from an older backup: enrol the agent anew (`vault-agent \
+                 enroll --replace`, with a token from `vaultctl agent token`), or have the operator \
+                 issued a new one",
+            )
+        })?;
         if registered.revoked_at.is_some() {
             return Err(refused(format!("{} is revoked", peer.spiffe_id)));
         }

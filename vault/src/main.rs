@@ -1,10 +1,12 @@
 //! `vaultd`: arguments, logging, signals. Everything else is `app`'s.
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal as _,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitCode},
+    thread,
 };
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -12,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use vault::{
-    app::officer,
+    app::{Ending, drill, officer},
     backup::ceremony::Rebuilt,
     config::{self, Config, SecretSource},
     error::{Error, Result},
@@ -63,6 +65,9 @@ enum Verb {
         #[arg(long)]
         token: TokenUri,
     },
+    /// Started by `vaultctl drill run`, to restore a backup into a token and a store of its own.
+    #[command(hide = true)]
+    Drill(drill::Args),
     /// Checks a configuration file; says every fault with its line.
     #[command(after_help = "Example: vaultd check-config --config /etc/vaultd/vault.toml")]
     CheckConfig {
@@ -92,6 +97,7 @@ fn main() -> ExitCode {
             officer::install_kek(&token, &pin, &shares, &identities).and_then(|kek| installed(&kek))
         }
         Verb::CreateKek { token } => officer::create_kek(&token),
+        Verb::Drill(args) => drill::run(args),
         Verb::Run { config, log_format } => {
             start_logging(log_format);
             config::load(&config).and_then(run)
@@ -153,14 +159,36 @@ fn restart_with_environment(config: &Config) -> Result<()> {
     if wanted.iter().all(|(name, value)| std::env::var(name).as_ref() == Ok(value)) {
         return Ok(());
     }
-    let failed = |e: std::io::Error| Error::internal("set", "[hsm] environment", e);
-    let own = std::env::current_exe().map_err(failed)?;
-    Err(failed(Command::new(own).args(std::env::args_os().skip(1)).envs(wanted).exec()))
+    Err(start_anew(wanted))
+}
+
+/// Becomes this program anew, with the same arguments and more variables; answers why not.
+fn start_anew(more: &BTreeMap<String, String>) -> Error {
+    let failed = |e: std::io::Error| Error::internal("start", "vaultd anew", e);
+    match std::env::current_exe() {
+        Ok(own) => failed(Command::new(own).args(std::env::args_os().skip(1)).envs(more).exec()),
+        Err(error) => failed(error),
+    }
+}
+
+/// Threads that wait for the network: half as many as processors. The others are for those that
+/// wait for the HSM, and threads that look for work where there is little take it from each other.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 fn run(config: Config) -> Result<()> {
     restart_with_environment(&config)?;
+    match serve(config)? {
+        Ending::Stopped => Ok(()),
+        // What this process knows of token, store and log is of the time before the restore.
+        Ending::Anew => Err(start_anew(&BTreeMap::new())),
+    }
+}
+
+fn serve(config: Config) -> Result<Ending> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads())
         .enable_all()
         .build()
         .map_err(|e| Error::internal("start", "the runtime", e))?;

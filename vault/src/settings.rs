@@ -8,9 +8,14 @@ use crate::error::{Error, Result};
 use crate::store::{Columns, Store};
 
 /// Everything that makes a vault this vault.
-const VAULT: &str = "vault";
+pub const VAULT: &str = "vault";
 /// A ceremony was begun on a token of ours and not ended.
 const INIT_STARTED: &str = "init.started";
+/// A restore was begun on a token of ours and not ended.
+pub const RESTORE_STARTED: &str = "restore.started";
+
+/// That, and from what, this vault was restored.
+pub const RESTORED: &str = "restored";
 
 /// Who this vault is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +111,7 @@ impl Vault {
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
         let text = serde_json::to_string(self)
             .map_err(|e| Error::internal("write", "the vault's settings", e))?;
-        store.put_settings(&[(VAULT, &text), (INIT_STARTED, "")]).await
+        store.put_settings(&[(VAULT, &text), (INIT_STARTED, ""), (RESTORE_STARTED, "")]).await
     }
 }
 
@@ -120,12 +125,37 @@ impl Kek {
     }
 }
 
-/// Whether a ceremony of ours has touched the token and was not ended.
+/// That this vault was restored from a backup: what has happened since is not in its store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// When it was restored.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// When the backup was made: the store is as it was then.
+    #[serde(with = "time::serde::rfc3339")]
+    pub snapshot_at: OffsetDateTime,
+    /// SHA-256 over the backup's file, lower-case hex.
+    pub backup_sha256: String,
+}
+
+impl Restored {
+    /// The last restore; `None` for a vault that was never restored.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn read(store: &dyn Store) -> Result<Option<Self>> {
+        let Some(text) = store.setting(RESTORED).await? else { return Ok(None) };
+        let read = serde_json::from_str(&text);
+        read.map(Some).map_err(|e| Error::internal("read", "the record of the restore", e))
+    }
+}
+
+/// Whether a ceremony of ours has touched the token of this label and was not ended.
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub async fn init_was_started(store: &dyn Store) -> Result<bool> {
-    Ok(store.setting(INIT_STARTED).await?.is_some_and(|text| !text.is_empty()))
+pub async fn init_was_started_on(store: &dyn Store, token_label: &str) -> Result<bool> {
+    Ok(store.setting(INIT_STARTED).await?.is_some_and(|text| text == token_label))
 }
 
 /// Remembers, before the token is touched, that a ceremony has begun.

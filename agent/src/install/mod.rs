@@ -261,6 +261,8 @@ fn held(version: u64, chain: &Chain, proof: Option<String>) -> Held {
         version,
         fingerprint: chain.fingerprint(),
         serial: chain.serial.clone(),
+        key_fingerprint: chain.key_fingerprint(),
+        not_before: chain.not_before,
         not_after: chain.not_after,
         served: proof.is_some(),
         proof: proof.unwrap_or_else(|| "installed; no check is configured".to_owned()),

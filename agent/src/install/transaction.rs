@@ -27,6 +27,11 @@ pub struct Held {
     pub fingerprint: String,
     /// The leaf's serial number, lower-case hex.
     pub serial: String,
+    /// SHA-256 over its key (SubjectPublicKeyInfo, DER), lower-case hex.
+    pub key_fingerprint: String,
+    /// The leaf's start.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_before: OffsetDateTime,
     /// The leaf's end.
     #[serde(with = "time::serde::rfc3339")]
     pub not_after: OffsetDateTime,

@@ -20,6 +20,8 @@ pub struct Chain {
     pub spki_der: Vec<u8>,
     /// The leaf's serial number, lower-case hex, as the vault and OpenSSL show it.
     pub serial: String,
+    /// The leaf's start.
+    pub not_before: OffsetDateTime,
     /// The leaf's end.
     pub not_after: OffsetDateTime,
 }
@@ -39,14 +41,18 @@ impl Chain {
         let tbs = leaf.tbs_certificate();
         let spki_der =
             tbs.subject_public_key_info().to_der().map_err(|e| refused(e.to_string()))?;
-        let end = tbs.validity().not_after.to_unix_duration().as_secs();
-        let not_after = OffsetDateTime::from_unix_timestamp(i64::try_from(end).unwrap_or(i64::MAX))
-            .map_err(|e| refused(e.to_string()))?;
+        let time = |at: x509_cert::time::Time| {
+            let seconds = i64::try_from(at.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+            OffsetDateTime::from_unix_timestamp(seconds).map_err(|e| refused(e.to_string()))
+        };
+        let validity = tbs.validity();
+        let (not_before, not_after) = (time(validity.not_before)?, time(validity.not_after)?);
         Ok(Self {
             pem: pem.to_owned(),
             leaf_der: leaf_der.to_vec(),
             spki_der,
             serial: hex::encode(without_sign(tbs.serial_number().as_bytes())),
+            not_before,
             not_after,
         })
     }
@@ -54,6 +60,11 @@ impl Chain {
     /// SHA-256 over the leaf's DER, lower-case hex.
     pub fn fingerprint(&self) -> String {
         hex::encode(Sha256::digest(&self.leaf_der))
+    }
+
+    /// SHA-256 over the leaf's key, lower-case hex.
+    pub fn key_fingerprint(&self) -> String {
+        hex::encode(Sha256::digest(&self.spki_der))
     }
 }
 

@@ -20,7 +20,7 @@ use cryptoki_sys::{
 };
 use prost::Message as _;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
     sync::{Semaphore, watch},
 };
@@ -39,6 +39,9 @@ use crate::install::user;
 
 /// Connections at once; web servers have one for each thread that signs.
 const CONNECTIONS: usize = 4096;
+
+/// What is read of a connection at once: more than a question to sign has.
+const QUESTION: usize = 1024;
 
 /// Connections of users that are not allowed which are told so at once; further ones are closed.
 const STRANGERS: usize = 8;
@@ -149,7 +152,10 @@ async fn turn_away(mut stream: UnixStream) {
 }
 
 /// Reads a question; `None` where the peer has hung up.
-async fn ask(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> io::Result<Option<Ask>> {
+async fn ask(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> io::Result<Option<Ask>> {
     let Ok(length) = stream.read_u32().await else { return Ok(None) };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if length > LONGEST_LOCAL_MESSAGE {
@@ -161,7 +167,7 @@ async fn ask(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> io::Result<Option<
     request.ask.map(Some).ok_or_else(|| io::Error::other("the message asks nothing"))
 }
 
-async fn answer(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
+async fn answer(stream: &mut (impl AsyncWrite + Unpin), answer: Answer) -> io::Result<()> {
     let answer = Response { answer: Some(answer) };
     let mut framed = Vec::with_capacity(4 + answer.encoded_len());
     let length = u32::try_from(answer.encoded_len()).map_err(io::Error::other)?;
@@ -171,7 +177,9 @@ async fn answer(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
 }
 
 impl Answering {
-    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
+    async fn serve(&self, stream: UnixStream) -> io::Result<()> {
+        // A question is read at once, its length with it.
+        let mut stream = BufReader::with_capacity(QUESTION, stream);
         let mut bytes = Vec::new();
         while let Some(asked) = ask(&mut stream, &mut bytes).await? {
             let answered = match asked {

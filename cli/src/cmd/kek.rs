@@ -277,7 +277,11 @@ fn verify_transcript(context: &Context, args: &VerifyTranscript) -> Result<()> {
     output::one(context.format, &transcript)
 }
 
-fn fingerprint(file: &Path) -> Result<String> {
+/// The fingerprint of a certificate in a file.
+///
+/// # Errors
+/// `Invalid` where there is none in it.
+pub(super) fn fingerprint(file: &Path) -> Result<String> {
     let malformed = |e: der::Error| Error::invalid("read", file.display().to_string(), e);
     let certificate =
         x509_cert::Certificate::from_pem(files::read(file)?.as_slice()).map_err(malformed)?;

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod backup;
 pub mod cert;
 pub mod csr;
+pub mod drill;
 pub mod init;
 pub mod jws;
 pub mod kek;

@@ -1,5 +1,8 @@
 //! `vaultctl status`.
 
+mod backups;
+mod drills;
+
 use serde::Serialize;
 use vault_proto::v1;
 
@@ -23,6 +26,10 @@ struct Shown {
     cas: Vec<Ca>,
     agents: Agents,
     renewals: Vec<Renewal>,
+    last_backup: Option<backups::LastBackup>,
+    backups: Option<backups::Schedule>,
+    last_drill: Option<drills::LastDrill>,
+    last_proven_backup: Option<drills::ProvenBackup>,
     findings: Vec<String>,
 }
 
@@ -100,6 +107,7 @@ fn shown(status: v1::StatusResponse) -> Shown {
     let audit = status.audit.unwrap_or_default();
     let escrow = status.escrow.unwrap_or_default();
     let agents = status.agents.unwrap_or_default();
+    let (last_backup, backups) = status.backup.map(backups::shown).unzip();
     Shown {
         initialized: status.initialized,
         vault_id: status.vault_id,
@@ -132,6 +140,10 @@ fn shown(status: v1::StatusResponse) -> Shown {
         cas: status.cas.into_iter().map(ca).collect(),
         agents: Agents { active: agents.active, connected: agents.connected },
         renewals: status.renewals.into_iter().map(renewal).collect(),
+        last_drill: status.last_drill.map(drills::last),
+        last_proven_backup: status.last_proven_drill.map(drills::proven),
+        last_backup: last_backup.flatten(),
+        backups,
         findings: status.findings,
     }
 }

@@ -3,6 +3,7 @@
 //! Every ratio is formed within a round, from runs that follow each other, so that a machine that
 //! is slow for a while is slow for both sides. A result is the median of the rounds.
 
+mod backup;
 mod cpu;
 mod footprint;
 mod latency;
@@ -13,6 +14,7 @@ mod sign;
 mod sites;
 mod stream;
 mod tls;
+mod tokens;
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -32,6 +34,9 @@ struct Args {
     /// How long one side of one round runs, in milliseconds.
     #[arg(long, default_value_t = 1500)]
     millis: u64,
+    /// Keys of the vault whose backup is measured.
+    #[arg(long, default_value_t = 10_000)]
+    keys: usize,
     /// What to measure; everything without.
     #[arg(long, value_enum)]
     only: Vec<Part>,
@@ -47,6 +52,7 @@ struct Args {
 enum Part {
     Sign,
     Tls,
+    Backup,
     Footprint,
 }
 
@@ -54,6 +60,8 @@ enum Part {
 enum Command {
     /// Signs by a PKCS#11 module from several threads; says as JSON how fast.
     Raw(raw::Args),
+    /// Makes, wraps or unwraps a token's keys; says as JSON what came of it.
+    Tokens(tokens::Args),
 }
 
 /// How often and how long.
@@ -65,8 +73,10 @@ struct Pace {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(Command::Raw(raw)) = &args.command {
-        return raw::run(raw);
+    match &args.command {
+        Some(Command::Raw(raw)) => return raw::run(raw),
+        Some(Command::Tokens(tokens)) => return tokens::run(tokens),
+        None => {}
     }
     let pace = Pace { rounds: args.rounds.max(1), time: Duration::from_millis(args.millis) };
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
@@ -76,6 +86,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Tls) {
         tls::measure(pace, &mut results)?;
+    }
+    if wanted(Part::Backup) {
+        backup::measure(pace, args.keys, &mut results)?;
     }
     if wanted(Part::Footprint) {
         footprint::measure(pace, &mut results)?;

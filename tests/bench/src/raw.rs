@@ -138,7 +138,11 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn slot(pkcs11: &Pkcs11, token: &str) -> Result<Slot> {
+/// The slot of a token.
+///
+/// # Errors
+/// Where no token has this label.
+pub fn slot(pkcs11: &Pkcs11, token: &str) -> Result<Slot> {
     for slot in pkcs11.get_slots_with_token()? {
         if pkcs11.get_token_info(slot)?.label() == token {
             return Ok(slot);

@@ -141,7 +141,8 @@ fn a_vault_that_is_not_there_is_6_for_every_verb_that_asks_it() {
     fs::write(&message, "m").unwrap();
     let local = ["completions", "man"];
     let mut asked = 0;
-    let offline = ["kek install", "kek verify-transcript", "backup verify"];
+    let offline =
+        ["kek install", "kek verify-transcript", "backup verify", "backup restore", "drill verify"];
     let asks = |words: &&Vec<String>| {
         !local.contains(&words[0].as_str()) && !offline.contains(&words.join(" ").as_str())
     };
@@ -152,6 +153,10 @@ fn a_vault_that_is_not_there_is_6_for_every_verb_that_asks_it() {
             "shares" => &["--shares-dir", &out],
             "kek show" => &[],
             "backup create" => &["--out", &out],
+            "backup fetch" => &["x", "--out", &out],
+            "backup run" => &[],
+            "backup prune" => &["--yes"],
+            "drill run" => &["--identity", "x"],
             "kek rotate" => &["--custodian", "x=y", "--threshold", "1", "--shares-dir", &out],
             "kek reshare" => {
                 let share = ["--share", "x", "--threshold", "1"];

@@ -123,6 +123,13 @@ fn every_answer_keeps_to_the_rules_of_json() {
     let made = vault.json(&["backup", "create", "--out", &out, "--recipient", &keeper.recipient]);
     check("backup create", "", &made);
     look(vault, &Shape::One, &["backup", "verify", &out, "--identity", &identity]);
+    // Without a KEK nothing of it is proven; it is said by the same rules.
+    let drill = ["-o", "json", "drill", "run", &out, "--identity", &identity, "--report"];
+    let drill = vault.ctl(&[&drill[..], &[&vault.path("report")]].concat());
+    assert_eq!(drill.code, 7, "{drill:?}");
+    check("drill run", "", &drill.json());
+    let listed = look(vault, &Shape::List, &["drill", "list"]);
+    look(vault, &Shape::One, &["drill", "show", listed[0]["id"].as_str().unwrap()]);
     // Line by line as they stand in the log: each line is one object.
     for line in vault.ok(&["audit", "export"]).lines() {
         let record: Value = serde_json::from_str(line).unwrap();

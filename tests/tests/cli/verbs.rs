@@ -47,6 +47,8 @@ pub fn help(program: &str, words: &[String]) -> Ended {
 fn commands(help: &str) -> Vec<String> {
     let below = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = below.take_while(|line| line.starts_with("  "));
+    // What is said of a verb may go on in the next line.
+    let lines = lines.filter(|line| !line.starts_with("   "));
     let words = lines.filter_map(|line| line.split_whitespace().next());
     words.filter(|word| *word != "help").map(str::to_owned).collect()
 }

@@ -62,6 +62,7 @@ const READS: &[&str] = &[
     "audit tail",
     "audit verify",
     "audit export",
+    "backup list",
 ];
 
 /// Everything that changes something, or signs.
@@ -87,6 +88,9 @@ const CHANGES: &[&str] = &[
     "agent evict web1 --yes",
     "operator issue eve2 --out DIR/eve2",
     "backup create --out DIR/out",
+    "backup run",
+    "backup prune --yes",
+    "backup fetch 01900000-0000-7000-8000-000000000001 --out DIR/out",
 ];
 
 /// A vault with one of everything.

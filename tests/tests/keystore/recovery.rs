@@ -19,6 +19,7 @@ use super::{
 
 promises! {
     a_kek_for_recovery_unwraps_and_does_nothing_else
+    a_kek_that_lasts_as_long_as_its_session_is_in_no_token
     a_kek_that_unwraps_never_comes_into_a_token_whose_kek_wraps
     a_drill_s_keys_sign_and_are_gone_with_their_session
     a_restored_key_serves_like_the_one_that_was_lost
@@ -39,7 +40,7 @@ fn pair(world: &World) -> (KeyId, std::sync::Arc<dyn KeyStore>, Recovery) {
     let id = world.install_kek(VALUE);
     let store = world.store();
     let recovery = Recovery::open(&world.module, &second, &PIN.into()).unwrap();
-    recovery.install_kek(&kek(id, VALUE)).unwrap();
+    recovery.install_kek(&kek(id, VALUE), Lasting::Token).unwrap();
     (id, store, recovery)
 }
 
@@ -84,15 +85,38 @@ async fn a_kek_for_recovery_unwraps_and_does_nothing_else(world: World) {
     }
     let read = session.get_attributes(handle, &[AttributeType::Value]).unwrap_or_default();
     assert!(read.is_empty(), "read");
-    let again = recovery.install_kek(&kek(id, VALUE)).unwrap_err();
+    let again = recovery.install_kek(&kek(id, VALUE), Lasting::Token).unwrap_err();
     assert_eq!(again.kind, ErrorKind::Conflict, "{again}");
+}
+
+async fn a_kek_that_lasts_as_long_as_its_session_is_in_no_token(world: World) {
+    let second = world.second_token();
+    let id = world.install_kek(VALUE);
+    let store = world.store();
+    let (spec, key, wrapped) = escrowed(&*store, Algorithm::EcP256).await;
+    let recovery = Recovery::open(&world.module, &second, &PIN.into()).unwrap();
+    assert!(recovery.is_empty().unwrap());
+    recovery.install_kek(&kek(id, VALUE), Lasting::Session).unwrap();
+    assert!(recovery.is_empty().unwrap(), "it is an object of the token");
+    // It unwraps all the same, and what it unwraps for good stays.
+    let recovered = recovery.unwrap(&spec, &wrapped, Lasting::Token).unwrap();
+    let mechanism = spec.algorithm.default_mechanism();
+    let signature = recovery.sign(&recovered, mechanism, b"challenge").unwrap();
+    assert!(verifies(&key, b"challenge", &signature));
+    drop(recovery);
+    let again = Recovery::open(&world.module, &second, &PIN.into()).unwrap();
+    assert_eq!(again.keks().unwrap(), [], "it has outlived its session");
+    let pairs = again.pairs().unwrap();
+    assert!(pairs[&spec.id].private.is_some() && !pairs[&spec.id].public);
+    again.publish(&spec, &key).unwrap();
+    assert!(again.pairs().unwrap()[&spec.id].public);
 }
 
 async fn a_kek_that_unwraps_never_comes_into_a_token_whose_kek_wraps(world: World) {
     let id = world.install_kek(VALUE);
     let live = Recovery::open(&world.module, &world.uri, &PIN.into()).unwrap();
     for id in [id, KeyId::random()] {
-        let error = live.install_kek(&kek(id, VALUE)).unwrap_err();
+        let error = live.install_kek(&kek(id, VALUE), Lasting::Token).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Conflict, "{error}");
         assert!(error.why.contains("live vault"), "{error}");
     }
@@ -183,7 +207,7 @@ async fn a_blob_that_is_not_what_the_kek_wrapped_is_refused(world: World) {
     let (_, store, recovery) = pair(&world);
     let (spec, _, wrapped) = escrowed(&*store, Algorithm::EcP256).await;
     let other = KeyId::random();
-    recovery.install_kek(&kek(other, [0x5b; 32])).unwrap();
+    recovery.install_kek(&kek(other, [0x5b; 32]), Lasting::Token).unwrap();
     let changed = |change: &dyn Fn(&mut WrappedKey)| {
         let mut changed = wrapped.clone();
         change(&mut changed);
@@ -233,7 +257,7 @@ async fn the_newest_kek_wraps_and_one_that_it_replaces_can_go(world: World) {
     assert!(!store.retire_kek(old).await.unwrap(), "twice");
     store.wrap(spec.id).await.unwrap();
     let recovery = Recovery::open(&world.module, &second, &PIN.into()).unwrap();
-    recovery.install_kek(&kek(new, [0x5b; 32])).unwrap();
+    recovery.install_kek(&kek(new, [0x5b; 32]), Lasting::Token).unwrap();
     let recovered = recovery.unwrap(&spec, &wrapped, Lasting::Session).unwrap();
     let mechanism = spec.algorithm.default_mechanism();
     let signature = recovery.sign(&recovered, mechanism, b"challenge").unwrap();

@@ -15,15 +15,18 @@ use tonic::Code;
 use vault_proto::error::{ErrorDetail, ErrorKind};
 
 /// The calls that an uninitialised vault answers.
-const BEFORE_INIT: &[&str] =
-    &["/keyvault.v1.SystemService/Init", "/keyvault.v1.SystemService/Status"];
+const BEFORE_INIT: &[&str] = &[
+    "/keyvault.v1.SystemService/Init",
+    "/keyvault.v1.SystemService/Status",
+    "/keyvault.v1.RestoreService/Restore",
+];
 
 fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 #[tokio::test]
-async fn a_vault_that_is_not_initialised_serves_init_and_status_alone_and_no_network() {
+async fn a_vault_that_is_not_initialised_serves_init_restore_and_status_alone_and_no_network() {
     let mut vault = Vault::new();
     vault.start();
     assert!(TcpStream::connect(vault.address).is_err(), "it listens on the network");

@@ -19,6 +19,7 @@ use super::{
 
 promises! {
     an_order_reads_back_as_it_was_written_and_as_it_was_moved_on
+    an_order_is_found_by_the_url_that_its_ca_gave_it
     a_certificate_has_one_open_order_at_most
     an_order_needs_its_certificate_and_account
     open_orders_come_oldest_first
@@ -49,6 +50,21 @@ async fn an_order_reads_back_as_it_was_written_and_as_it_was_moved_on(world: Wor
     let missing = order(&shop);
     refused(ErrorKind::NotFound, store.update_order(&missing).await);
     assert_eq!(store.order(missing.id).await.unwrap(), None);
+}
+
+async fn an_order_is_found_by_the_url_that_its_ca_gave_it(world: World) {
+    let store = &world.store;
+    let (_, first) = put_order(store).await;
+    let url = "https://ca.example/order/by-url".parse().unwrap();
+    assert_eq!(store.order_by_url(&url).await.unwrap(), None);
+    // Whatever became of it.
+    for state in OrderState::ALL {
+        let placed = OrderRecord { url: Some(url.clone()), state: *state, ..first.clone() };
+        store.update_order(&placed).await.unwrap();
+        assert_eq!(store.order_by_url(&url).await.unwrap(), Some(placed));
+    }
+    let other = "https://ca.example/order/by-url2".parse().unwrap();
+    assert_eq!(store.order_by_url(&other).await.unwrap(), None);
 }
 
 async fn a_certificate_has_one_open_order_at_most(world: World) {

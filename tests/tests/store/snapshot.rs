@@ -3,7 +3,7 @@
 use serde_json::Value;
 use vault::store::{
     Agents as _, Certificates as _, IdentityRecord, KeyRecord, KeyState, Keys as _, Settings as _,
-    Snapshot, Store as _,
+    Snapshot, Store as _, sql::SqlStore,
 };
 use vault_backup::{Content, Table};
 
@@ -22,7 +22,7 @@ promises! {
 const MANY: usize = 300;
 
 /// A table to its end.
-async fn all(snapshot: &mut Box<dyn Snapshot>, table: Table) -> Vec<vault::store::Columns> {
+pub async fn all(snapshot: &mut Box<dyn Snapshot>, table: Table) -> Vec<vault::store::Columns> {
     let mut rows = Vec::new();
     loop {
         let page = snapshot.page(table).await.unwrap();
@@ -31,6 +31,22 @@ async fn all(snapshot: &mut Box<dyn Snapshot>, table: Table) -> Vec<vault::store
         }
         rows.extend(page);
     }
+}
+
+/// A row in every table.
+pub async fn fill(store: &SqlStore) {
+    let (_, order) = put_order(store).await;
+    store.record_issuance(order.id, &version(&order), start()).await.unwrap();
+    put_agents(store, &["web1"]).await;
+    store.insert_deployment(&order.certificate, &name("web1"), start()).await.unwrap();
+    store.put_settings(&[("a", "b")]).await.unwrap();
+    let identity = IdentityRecord {
+        serial: "0a".to_owned(),
+        spiffe_id: "spiffe://test/agent/web1".to_owned(),
+        not_after: start(),
+        revoked_at: None,
+    };
+    store.insert_identity(&identity).await.unwrap();
 }
 
 async fn a_snapshot_has_every_row_once_and_in_order(world: World) {
@@ -83,20 +99,8 @@ async fn a_snapshot_does_not_see_what_is_written_after_its_first_page(world: Wor
 }
 
 async fn every_column_of_every_table_is_one_that_a_backup_knows(world: World) {
-    let store = &world.store;
-    let (_, order) = put_order(store).await;
-    store.record_issuance(order.id, &version(&order), start()).await.unwrap();
-    put_agents(store, &["web1"]).await;
-    store.insert_deployment(&order.certificate, &name("web1"), start()).await.unwrap();
-    store.put_settings(&[("a", "b")]).await.unwrap();
-    let identity = IdentityRecord {
-        serial: "0a".to_owned(),
-        spiffe_id: "spiffe://test/agent/web1".to_owned(),
-        not_after: start(),
-        revoked_at: None,
-    };
-    store.insert_identity(&identity).await.unwrap();
-    let mut snapshot = store.snapshot().await.unwrap();
+    fill(&world.store).await;
+    let mut snapshot = world.store.snapshot().await.unwrap();
     for table in Table::ALL.iter().copied().filter(|table| *table != Table::Audit) {
         let rows = all(&mut snapshot, table).await;
         assert!(!rows.is_empty(), "{table} has no row to look at");

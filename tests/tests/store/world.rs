@@ -65,6 +65,13 @@ impl World {
         SqlStore::open(&self.url, CONNECTIONS).await
     }
 
+    /// One more empty database of the same kind.
+    pub async fn another(&self) -> Self {
+        let (url, place) = empty(self.database);
+        let store = SqlStore::open(&url, CONNECTIONS).await.expect("store");
+        Self { database: self.database, url, store, _place: place }
+    }
+
     /// Runs a statement past the store, in SQL that both databases take. `{BLOB}` stands for what
     /// each calls it.
     pub async fn sql(&self, statement: &str) {

@@ -46,6 +46,9 @@ pub struct Account {
     pub(super) inner: instant_acme::Account,
     pub(super) keys: Arc<Keys>,
     pub(super) ca: String,
+    /// For what `instant_acme` does not offer.
+    pub(super) client: Resigner,
+    pub(super) directory: Url,
 }
 
 impl Account {
@@ -128,10 +131,15 @@ impl Account {
         let throw_away = rcgen::KeyPair::generate()
             .map_err(|e| Error::internal("generate", "a throw-away key", e))?;
         let throw_away = PrivatePkcs8KeyDer::from(throw_away.serialize_der());
-        let builder = instant_acme::Account::builder_with_http(Box::new(client));
+        let builder = instant_acme::Account::builder_with_http(Box::new(client.clone()));
         let opened = builder.from_parts(url.to_string(), throw_away, ca.directory.to_string());
         let inner = within(&name, opened).await?;
-        Ok(Self { inner, keys, ca: name })
+        Ok(Self { inner, keys, ca: name, client, directory: ca.directory.clone() })
+    }
+
+    /// Its CA, for people.
+    pub fn ca(&self) -> &str {
+        &self.ca
     }
 
     /// Rolls the account over to `next` (RFC 8555 section 7.3.5).

@@ -19,13 +19,14 @@ pub struct Directory {
     pub terms_of_service: Option<String>,
     /// Whether an account must be bound to one outside (RFC 8555 section 7.3.4).
     pub external_account_required: bool,
+    /// Where it gives nonces.
+    pub(super) new_nonce: Url,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
-    #[serde(rename = "newNonce")]
-    _new_nonce: Url,
+    new_nonce: Url,
     #[serde(rename = "newAccount")]
     _new_account: Url,
     #[serde(rename = "newOrder")]
@@ -49,7 +50,11 @@ impl Directory {
     /// `Unavailable` where the CA does not answer or answers with something else.
     pub async fn of(ca: &Ca, options: &Options) -> Result<Self> {
         let transport = Transport::new(&ca.directory, ca.root_pem.as_deref(), *options)?;
-        let request = Request::get(ca.directory.as_str())
+        Self::read(&transport, &ca.directory).await
+    }
+
+    pub(super) async fn read(transport: &Transport, directory: &Url) -> Result<Self> {
+        let request = Request::get(directory.as_str())
             .body(BodyWrapper::<Bytes>::default())
             .map_err(|e| Error::invalid("ask", &transport.ca, e))?;
         let response = transport.send(request).await?;
@@ -65,6 +70,7 @@ impl Directory {
         Ok(Self {
             terms_of_service: wire.meta.terms_of_service,
             external_account_required: wire.meta.external_account_required,
+            new_nonce: wire.new_nonce,
         })
     }
 }

@@ -8,13 +8,17 @@ mod account;
 mod directory;
 pub mod jws;
 mod order;
+mod order_list;
 mod presenter;
 mod problem;
+mod renewal_info;
 mod resign;
 mod transport;
 
 pub use account::{Account, Ca, Eab, Registered};
 pub use directory::Directory;
 pub use order::{OrderProgress, OrderStatus};
+pub use order_list::Listed;
 pub use presenter::{Challenge, ChallengePresenter};
+pub use renewal_info::RenewalWindow;
 pub use transport::Options;

@@ -72,7 +72,11 @@ impl HttpClient for Resigner {
 }
 
 impl Resigner {
-    async fn exchange(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>> {
+    /// Signs what is a JWS, sends it, and answers what the CA gives.
+    pub(super) async fn exchange(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<Response<Bytes>> {
         let (parts, body) = request.into_parts();
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),

@@ -8,14 +8,16 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vault_proto::v1;
 
 use crate::accounts::Accounts;
 use crate::audit::{AuditLog, Entry, Outcome};
-use crate::backup::Backups;
+use crate::backup::drills::Drills;
 use crate::backup::keks::Keks;
+use crate::backup::restore::{self, Opening, Spool, Spooled};
+use crate::backup::{Backups, Keeper};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::identities::Identities;
@@ -48,6 +50,10 @@ pub struct Rooms {
     pub keks: Keks,
     /// Backups.
     pub backups: Backups,
+    /// Backups by schedule, and those that are kept.
+    pub keeper: Arc<Keeper>,
+    /// Drills on record.
+    pub drills: Drills,
     /// What start-up found.
     pub findings: Vec<Finding>,
 }
@@ -58,6 +64,31 @@ pub trait Initializer: Send + Sync {
     /// # Errors
     /// Where anything is wrong with the request or the token; the vault stays uninitialised.
     async fn init(&self, by: &Principal, request: v1::InitRequest) -> Result<v1::InitResponse>;
+}
+
+/// Turns an empty token and store into the vault that a backup is of.
+#[async_trait]
+pub trait Restorer: Send + Sync {
+    /// Where a backup goes on its way in.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn spool(&self) -> Result<Spool>;
+
+    /// # Errors
+    /// Where anything is wrong with the backup, with what opens it, or with the token; the vault
+    /// stays uninitialised.
+    async fn restore(
+        &self,
+        by: &Principal,
+        backup: Spooled,
+        opening: Opening,
+        allow_stale: bool,
+        told: mpsc::Sender<restore::Event>,
+    ) -> Result<restore::Summary>;
+
+    /// Ends this process and begins it anew, as the vault that was restored.
+    fn start_anew(&self);
 }
 
 /// What every service holds.
@@ -80,6 +111,8 @@ pub struct Context {
     pub rooms: OnceLock<Arc<Rooms>>,
     /// The ceremony.
     pub initializer: OnceLock<Arc<dyn Initializer>>,
+    /// The other way to become a vault.
+    pub restorer: OnceLock<Arc<dyn Restorer>>,
 }
 
 impl Context {

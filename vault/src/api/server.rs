@@ -34,15 +34,17 @@ use vault_proto::{
         agent_service_server::AgentServiceServer,
         agent_session_service_server::AgentSessionServiceServer,
         audit_service_server::AuditServiceServer, backup_service_server::BackupServiceServer,
-        certificate_service_server::CertificateServiceServer, kek_service_server::KekServiceServer,
-        key_service_server::KeyServiceServer, system_service_server::SystemServiceServer,
+        certificate_service_server::CertificateServiceServer,
+        drill_service_server::DrillServiceServer, kek_service_server::KekServiceServer,
+        key_service_server::KeyServiceServer, restore_service_server::RestoreServiceServer,
+        system_service_server::SystemServiceServer,
     },
 };
 
 use super::{
     Context, PeerInfo, TlsPeer, accounts::Accounts, agents::Agents, audit::Audit, backup::Backup,
-    certificates::Certificates, detach::Detach, kek::Kek, keys::Keys, sessions::Sessions,
-    system::System,
+    certificates::Certificates, detach::Detach, drills::Drills, kek::Kek, keys::Keys,
+    restore::Restore, sessions::Sessions, system::System,
 };
 use crate::error::{Error, Result};
 
@@ -101,6 +103,8 @@ where
         .add_service(limited!(AgentSessionServiceServer, Sessions::new(c())))
         .add_service(limited!(AuditServiceServer, Audit(c())))
         .add_service(limited!(BackupServiceServer, Backup(c())))
+        .add_service(limited!(RestoreServiceServer, Restore(c())))
+        .add_service(limited!(DrillServiceServer, Drills(c())))
         .add_service(limited!(SystemServiceServer, System(c()))))
 }
 

@@ -17,7 +17,7 @@ use super::{Context, agents::token_hash, tls_signing::TlsStream};
 use crate::error::{Error, Result};
 use crate::identities::Issued;
 use crate::policy::{Action, Principal};
-use crate::push::{DesiredState, Session};
+use crate::push::{DesiredState, Foreign, Session};
 use crate::store::{AgentRecord, AgentSeen, AgentStatus};
 use crate::x509::ca;
 
@@ -122,13 +122,15 @@ type Down = mpsc::Sender<Result<v1::VaultMessage, Status>>;
 async fn hold(
     context: &Context,
     session: &Session,
+    foreign: &[Foreign],
     mut up: Streaming<v1::AgentMessage>,
     down: &Down,
 ) -> Result<()> {
     let name = session.agent();
     let (mut sent, mut sequence) = (None, 0);
     loop {
-        let state = DesiredState::of(context.store.as_ref(), name, context.clock.as_ref()).await?;
+        let (store, clock) = (context.store.as_ref(), context.clock.as_ref());
+        let state = DesiredState::of(store, name, foreign, clock).await?;
         if let Some(message) = state.message(sent.as_ref(), sequence + 1) {
             sequence += 1;
             // An agent that does not read is cut off; it reconnects and gets the whole state.
@@ -210,12 +212,18 @@ impl AgentSessionService for Sessions {
         };
         let version: String = hello.software_version.chars().take(80).collect();
         note(&self.context, &name, Some(version), None).await?;
-        let session = self.context.rooms()?.hub.open(name);
+        let rooms = self.context.rooms()?;
+        // Before it is told anything: what it holds may be newer than what is known here.
+        let foreign = rooms.issuer.hear(&name, hello.held).await?;
+        if !foreign.is_empty() {
+            rooms.wake.notify_one();
+        }
+        let session = rooms.hub.open(name);
         let (down, receiver) = mpsc::channel(16);
         let context = self.context.clone();
         tokio::spawn(async move {
             tracing::info!(agent = %session.agent(), "connected");
-            if let Err(error) = hold(&context, &session, up, &down).await {
+            if let Err(error) = hold(&context, &session, &foreign, up, &down).await {
                 let _ = down.send_timeout(Err(error.into()), PATIENCE).await;
             }
             tracing::info!(agent = %session.agent(), "disconnected");

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::identities::Issued;
 use crate::keystore::Escrow;
 use crate::policy::{Action, Principal};
+use crate::renewal::restored;
 use crate::settings;
 use crate::store::{AccountRecord, AgentStatus, CertificateRecord, KeyState};
 use crate::x509::ca;
@@ -106,12 +107,16 @@ impl System {
         let lost = keys.iter().filter(|key| key.state == KeyState::Lost);
         let mut findings: Vec<String> =
             rooms.findings.iter().map(|finding| finding.0.clone()).collect();
+        let (store, now) = (self.0.store.as_ref(), self.0.clock.now());
+        findings.extend(restored::findings(store, now).await?);
         for key in lost {
             let said = format!("key {} ({}) is LOST: the HSM does not have it", key.name, key.id);
             if !findings.contains(&said) {
                 findings.push(said);
             }
         }
+        let (store, now) = (&self.0.store, self.0.clock.now());
+        let drill = |drill| super::drills::summary(drill, now);
         Ok(v1::StatusResponse {
             initialized: true,
             vault_id: rooms.vault_id.clone(),
@@ -123,6 +128,9 @@ impl System {
             findings,
             ca_fingerprint: ca::fingerprint(rooms.identities.root_der()),
             trust_domain: rooms.identities.trust_domain().to_owned(),
+            backup: Some(super::backup::status(&self.0).await?),
+            last_drill: store.drills(1).await?.pop().map(drill),
+            last_proven_drill: store.last_proven_drill().await?.map(drill),
             ..self.bare().await
         })
     }

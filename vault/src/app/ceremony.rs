@@ -18,7 +18,7 @@ use super::{Parts, blocking, rooms};
 use crate::api::{self, Initializer};
 use crate::backup::{
     ceremony::{Kek, Quorum},
-    keks,
+    keks, restore,
 };
 use crate::error::{Error, Result};
 use crate::keystore::{
@@ -41,7 +41,7 @@ pub(super) type Handover = (rooms::Opened, oneshot::Sender<()>);
 /// The ceremony.
 pub(super) struct Ceremony {
     parts: Parts,
-    done: Mutex<bool>,
+    done: Arc<Mutex<bool>>,
     handover: mpsc::Sender<Handover>,
 }
 
@@ -59,8 +59,13 @@ struct Token {
 }
 
 impl Ceremony {
-    pub(super) fn new(parts: Parts, handover: mpsc::Sender<Handover>) -> Self {
-        Self { parts, done: Mutex::new(false), handover }
+    /// `done` is whether this is a vault by now; whoever makes it one holds it.
+    pub(super) fn new(
+        parts: Parts,
+        done: Arc<Mutex<bool>>,
+        handover: mpsc::Sender<Handover>,
+    ) -> Self {
+        Self { parts, done, handover }
     }
 
     fn plan(&self, request: v1::InitRequest) -> Result<Plan> {
@@ -96,7 +101,9 @@ impl Ceremony {
             Ok((module, state))
         })
         .await?;
-        let ours = settings::init_was_started(store).await?;
+        let label = plan.uri.label();
+        let ours = settings::init_was_started_on(store, label).await?
+            || restore::was_started_on(store, label).await?;
         let make = ours || matches!(state, TokenState::Absent);
         let so_pin = match &hsm.so_pin {
             Some(source) => Some(source.read()?),
@@ -227,8 +234,10 @@ impl Ceremony {
 impl Initializer for Ceremony {
     async fn init(&self, by: &Principal, request: v1::InitRequest) -> Result<v1::InitResponse> {
         let conflict = |why: &str| Error::conflict("initialise", "this vault", why);
-        let mut done =
-            self.done.try_lock().map_err(|_| conflict("a ceremony is under way already"))?;
+        let mut done = self
+            .done
+            .try_lock()
+            .map_err(|_| conflict("a ceremony or a restore is under way already"))?;
         if *done {
             return Err(conflict("it is initialised already"));
         }

@@ -1,7 +1,9 @@
 //! From a configuration to a running vault: the only place that picks a backend.
 
 mod ceremony;
+pub mod drill;
 pub mod officer;
+mod restore;
 mod rooms;
 mod serve;
 
@@ -14,7 +16,8 @@ use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::api::Context;
-use crate::audit::{AuditLog, Entry, Outcome, Record, Recovery};
+use crate::audit::{self, AuditLog, Entry, Outcome, Record, Recovery};
+use crate::backup::restore::{complete_swap, tidy};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuditSync, Config};
 use crate::error::{Error, Result};
@@ -33,24 +36,28 @@ struct Parts {
     clock: Arc<dyn Clock>,
 }
 
-/// Runs a vault until `stop`, then drains.
+/// How a vault has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    Stopped,
+    /// It was restored: this process begins anew, as another vault.
+    Anew,
+}
+
+/// Runs a vault until `stop`, or until it is another one; then drains.
 ///
 /// # Errors
 /// What keeps it from starting, or what ended it.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+pub async fn run(config: Config, stop: CancellationToken) -> Result<Ending> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn Store> =
         Arc::new(SqlStore::open(&config.store.url, config.store.connections).await?);
-    let options = crate::audit::Options {
-        queue: config.audit.queue,
-        deadline: config.audit.deadline,
-        sync: match config.audit.sync {
-            AuditSync::Each => crate::audit::Sync::Each,
-            AuditSync::Interval => crate::audit::Sync::Interval(config.audit.sync_interval),
-        },
-    };
+    complete_swap(store.as_ref(), &config.audit.path).await?;
+    let options = audit_options(&config);
     let (path, audit_clock) = (config.audit.path.clone(), clock.clone());
     let (audit, recovery) = blocking(move || AuditLog::open(&path, options, audit_clock)).await?;
+    tidy(&config.audit.path);
     audit.event(started(&recovery)).await?;
     let parts = Parts {
         config: Arc::new(config),
@@ -69,6 +76,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         started_at: parts.clock.now(),
         rooms: OnceLock::new(),
         initializer: OnceLock::new(),
+        restorer: OnceLock::new(),
     });
     let server = serve::Server::new(parts.clone(), context);
     match settings::Vault::read(parts.store.as_ref()).await? {
@@ -77,12 +85,24 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             let (signing, mut findings) = rooms::restart(&parts, &vault, recovery.pending).await?;
             findings.extend(torn);
             let opened = rooms::assemble(&parts, signing, &vault, findings)?;
-            server.run_initialized(opened, stop).await
+            server.run_initialized(opened, stop).await.map(|()| Ending::Stopped)
         }
         None => {
             close_pending(&parts.audit, &recovery.pending).await?;
             server.run_uninitialized(stop).await
         }
+    }
+}
+
+/// How the audit log is run.
+fn audit_options(config: &Config) -> audit::Options {
+    audit::Options {
+        queue: config.audit.queue,
+        deadline: config.audit.deadline,
+        sync: match config.audit.sync {
+            AuditSync::Each => audit::Sync::Each,
+            AuditSync::Interval => audit::Sync::Interval(config.audit.sync_interval),
+        },
     }
 }
 

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::backup::keks::Officer;
 use crate::config::{Hsm, SecretSource};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keystore::pkcs11::{KekSpec, Module, Recovery, TokenUri};
+use crate::keystore::pkcs11::{KekSpec, Lasting, Module, Recovery, TokenUri};
 
 /// The verb of the officer's process.
 const VERB: &str = "create-kek";
@@ -137,6 +137,7 @@ pub fn install_kek(
     let rebuilt = shares::rebuild(&open::shares(files, identities)?)?;
     let module = Module::load(token.module_path())?;
     let recovery = Recovery::open(&module, token, &pin)?;
-    recovery.install_kek(&KekSpec { id: rebuilt.kek.id, value: rebuilt.kek.copy()? })?;
+    let kek = KekSpec { id: rebuilt.kek.id, value: rebuilt.kek.copy()? };
+    recovery.install_kek(&kek, Lasting::Token)?;
     Ok(rebuilt)
 }

@@ -10,8 +10,9 @@ use crate::accounts::Accounts;
 use crate::acme;
 use crate::api::Rooms;
 use crate::audit::Record;
-use crate::backup::Backups;
+use crate::backup::drills::Drills;
 use crate::backup::keks::{self, Keks};
+use crate::backup::{Backups, Keeper};
 use crate::config::Hsm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identities::Identities;
@@ -21,7 +22,7 @@ use crate::keystore::{
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
 };
 use crate::push::Hub;
-use crate::renewal::{Issuer, Runner, planner::Policy};
+use crate::renewal::{Aftermath, Issuer, Runner, planner::Policy};
 use crate::settings::Vault;
 use crate::signing::{Finding, Signing};
 
@@ -122,6 +123,8 @@ pub(super) fn assemble(
         accounts.clone(),
     );
     let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
+    let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
+    let runner = runner.with_aftermath(aftermath);
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;
@@ -129,7 +132,17 @@ pub(super) fn assemble(
     let officer = Arc::new(OfficerProcess::new(config.hsm.clone()));
     let keks = Keks::new(store.clone(), signing.clone(), clock.clone(), officer);
     let (audit, recipients) = (parts.audit.clone(), config.backup.recipients.clone());
-    let backups = Backups::new(store.clone(), signing.clone(), audit, clock.clone(), recipients);
+    let backups =
+        Backups::new(store.clone(), signing.clone(), audit.clone(), clock.clone(), recipients);
+    let keeper = Keeper::new(
+        store.clone(),
+        audit,
+        clock.clone(),
+        backups.clone(),
+        &vault.id,
+        &config.backup,
+    )?;
+    let drills = Drills::new(store.clone(), signing.clone(), clock.clone());
     let identities = Identities::new(
         signing.clone(),
         store,
@@ -149,6 +162,8 @@ pub(super) fn assemble(
         wake: runner.waker(),
         accounts,
         backups,
+        keeper: keeper.into(),
+        drills,
         keks,
         findings,
     };

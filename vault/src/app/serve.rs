@@ -13,8 +13,9 @@ use tonic_health::{
 };
 
 use super::{
-    Parts,
+    Ending, Parts,
     ceremony::{Ceremony, Handover},
+    restore::Restoring,
     rooms::Opened,
 };
 use crate::api::{AdminSocket, Context, Rooms, ServerIdentity, TlsListener, router};
@@ -32,12 +33,15 @@ pub(super) struct Server {
     tasks: JoinSet<Result<()>>,
     /// Ends what serves; the drain waits for `tasks`.
     stop: CancellationToken,
+    /// This is to begin anew, as the vault that was restored.
+    anew: CancellationToken,
 }
 
 impl Server {
     pub(super) fn new(parts: Parts, context: Arc<Context>) -> Self {
         let stop = context.stopping.clone();
-        Self { parts, context, tasks: JoinSet::new(), stop }
+        let anew = CancellationToken::new();
+        Self { parts, context, tasks: JoinSet::new(), stop, anew }
     }
 
     pub(super) async fn run_initialized(
@@ -54,16 +58,23 @@ impl Server {
         self.attend(none, reporter, stop).await
     }
 
-    pub(super) async fn run_uninitialized(mut self, stop: CancellationToken) -> Result<()> {
+    pub(super) async fn run_uninitialized(mut self, stop: CancellationToken) -> Result<Ending> {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_service_status("", ServingStatus::NotServing).await;
         let (sender, receiver) = mpsc::channel(1);
-        let ceremony = Arc::new(Ceremony::new(self.parts.clone(), sender));
-        let _ = self.context.initializer.set(ceremony);
+        let (done, anew) = (Arc::default(), self.anew.clone());
+        let ceremony = Ceremony::new(self.parts.clone(), Arc::clone(&done), sender);
+        let _ = self.context.initializer.set(Arc::new(ceremony));
+        let restoring = Restoring::new(self.parts.clone(), done, anew.clone());
+        let _ = self.context.restorer.set(Arc::new(restoring));
         let admin = self.bind_admin().await?;
         self.serve_admin(admin, health)?;
-        tracing::info!("not initialised: serving the admin socket only, until `vaultctl init`");
-        self.attend(receiver, reporter, stop).await
+        tracing::info!(
+            "not initialised: serving the admin socket only, until `vaultctl init` or \
+             `vaultctl backup restore`"
+        );
+        self.attend(receiver, reporter, stop).await?;
+        Ok(if anew.is_cancelled() { Ending::Anew } else { Ending::Stopped })
     }
 
     /// Until `stop`: takes over the vault that a ceremony has made, notices what ends by itself.
@@ -77,6 +88,7 @@ impl Server {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = self.anew.cancelled() => break,
                 Some((opened, ready)) = made.recv() => {
                     let health = HealthService::from_health_reporter(reporter.clone());
                     let health = HealthServer::new(health);
@@ -102,7 +114,10 @@ impl Server {
     /// Lets calls under way end, ends streams, and stops.
     async fn drain(mut self) {
         tracing::info!("draining");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let _ = sd_notify::notify(&[match self.anew.is_cancelled() {
+            true => sd_notify::NotifyState::Reloading,
+            false => sd_notify::NotifyState::Stopping,
+        }]);
         self.stop.cancel();
         if let Some(rooms) = self.context.rooms.get() {
             rooms.hub.close_all();
@@ -168,6 +183,7 @@ impl Server {
             lifetime,
             self.stop.clone(),
         ));
+        self.tasks.spawn(keep_backups(rooms.clone(), self.stop.clone()));
         self.tasks.spawn(watch_health(rooms, reporter.clone(), self.stop.clone()));
         let (runner, stop) = (opened.runner, self.stop.clone());
         self.tasks.spawn(async move {
@@ -244,6 +260,14 @@ async fn keep_server_identity(
             }
         };
     }
+}
+
+/// Makes backups by schedule.
+async fn keep_backups(rooms: Arc<Rooms>, stop: CancellationToken) -> Result<()> {
+    rooms.keeper.run(stop.clone()).await;
+    // Where there is no schedule, that is no end of this vault.
+    stop.cancelled().await;
+    Ok(())
 }
 
 /// Tells gRPC health whether the HSM and the audit log do their part.

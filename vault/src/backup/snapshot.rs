@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use vault_backup::{Checkpoint, Facts, Kek, KeyStatus, Manifest, Recipients, Table, Wrapped};
-use vault_proto::ids::KeyId;
+use vault_proto::ids::{BackupId, KeyId};
 
 use super::archive::{Archive, Written};
 use crate::audit::{AuditLog, Entry, LogStatus, Outcome};
@@ -20,7 +20,7 @@ use crate::keystore::{WrapMechanism, WrappedKey};
 use crate::policy::{Action, Principal};
 use crate::settings::Vault;
 use crate::signing::{Escrowed, MOST_WRAPPED, Signing};
-use crate::store::{Columns, KeyState, Snapshot, Store};
+use crate::store::{BackupRecord, BackupState, Columns, KeyState, Snapshot, Store};
 
 /// What a backup's reader gets, in this order: bytes and words about keys, and one summary.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub struct LeftOut {
 /// What was made.
 #[derive(Debug)]
 pub struct Summary {
+    /// Under which id it is on record.
+    pub id: BackupId,
     /// As it stands in it.
     pub manifest: Manifest,
     /// Bytes of the age file.
@@ -98,8 +100,8 @@ impl Backups {
         })
     }
 
-    /// Makes a backup. Its bytes go to `out`; it counts once this has answered, and is on the audit
-    /// log then.
+    /// Makes a backup and hands it out. Its bytes go to `out`; it counts once this has answered, and
+    /// is on the audit log and on record then.
     ///
     /// # Errors
     /// `Exhausted` where another one is being made, `Conflict` where the token's KEK is not the
@@ -111,23 +113,39 @@ impl Backups {
         out: mpsc::Sender<Event>,
         stopping: CancellationToken,
     ) -> Result<Summary> {
+        self.create_at("", who, recipients, out, stopping).await
+    }
+
+    /// Makes a backup that is put at `location`; it is on record as [`BackupState::Storing`] then.
+    pub(super) async fn create_at(
+        &self,
+        location: &str,
+        who: &Principal,
+        recipients: Recipients,
+        out: mpsc::Sender<Event>,
+        stopping: CancellationToken,
+    ) -> Result<Summary> {
         let _alone = self.busy.try_lock().map_err(|_| {
             Error::exhausted("make", "a backup", "another one is being made")
                 .retry_after(Duration::from_secs(30))
         })?;
+        let detail = match location {
+            "" => json!({ "recipients": recipients.names() }),
+            _ => json!({ "recipients": recipients.names(), "location": location }),
+        };
         let operation = self
             .audit
             .intent(Entry {
                 principal: who.to_string(),
                 action: Action::BackupCreate.as_str().to_owned(),
                 resource: "backup".to_owned(),
-                detail: json!({ "recipients": recipients.names() }),
+                detail,
                 grouped: false,
             })
             .await?;
         let made = self.make(who, recipients, out, &stopping).await;
         let (outcome, detail) = match &made {
-            Ok(Summary { manifest, size, sha256 }) => {
+            Ok(Summary { manifest, size, sha256, .. }) => {
                 let Manifest { facts, counts, .. } = manifest;
                 let detail = json!({
                     "created_at": facts.created_at.format(&Rfc3339).ok(), "size": size,
@@ -138,6 +156,9 @@ impl Backups {
             Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
         };
         self.audit.finish(operation, outcome, detail).await?;
+        if let Ok(summary) = &made {
+            self.store.insert_backup(&record(summary, location)).await?;
+        }
         made
     }
 
@@ -169,7 +190,7 @@ impl Backups {
         if self.signing.kek().await?.map(|kek| kek.id) != kek {
             return Err(replaced());
         }
-        Ok(Summary { manifest, size, sha256 })
+        Ok(Summary { id: BackupId::random(), manifest, size, sha256 })
     }
 
     async fn facts(&self, settings: &[Columns], log: &LogStatus) -> Result<Facts> {
@@ -281,6 +302,25 @@ impl Making<'_> {
         let left_out =
             LeftOut { id: column("id"), name: column("name"), purpose: column("purpose") };
         self.out.send(Event::LeftOut(left_out)).await.map_err(|_| ended())
+    }
+}
+
+fn record(summary: &Summary, location: &str) -> BackupRecord {
+    let Manifest { facts, counts, .. } = &summary.manifest;
+    BackupRecord {
+        id: summary.id,
+        created_at: facts.created_at,
+        size: summary.size,
+        sha256: summary.sha256.clone(),
+        counts: counts.clone(),
+        kek_check_value: facts.kek.as_ref().map_or(String::new(), |kek| kek.check_value.clone()),
+        audit_sequence: facts.audit.sequence,
+        audit_head: facts.audit.head.clone(),
+        location: location.to_owned(),
+        state: match location {
+            "" => BackupState::HandedOut,
+            _ => BackupState::Storing,
+        },
     }
 }
 

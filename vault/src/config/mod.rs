@@ -1,6 +1,7 @@
 //! `vault.toml`: parsed, then validated; every fault is reported with its line, and a field that
 //! nobody knows is a fault.
 
+mod backup;
 mod parse;
 mod secret;
 
@@ -8,6 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf
 
 use serde::Deserialize;
 
+pub use backup::{Backup, S3, TimeOfDay};
 pub use parse::{Fault, load, parse};
 pub use secret::SecretSource;
 
@@ -22,7 +24,7 @@ pub struct Config {
     pub listen: Listen,
     /// Where operations are recorded.
     pub audit: Audit,
-    /// Who can open backups.
+    /// Who can open backups, when they are made, and where they are put.
     pub backup: Backup,
     /// How CAs are spoken to, and when certificates are renewed.
     pub acme: Acme,
@@ -38,8 +40,8 @@ pub struct Hsm {
     pub uri: String,
     /// The user PIN.
     pub pin: SecretSource,
-    /// The security officer's PIN; needed by `vaultctl init` and `vaultctl kek rotate` only, so
-    /// remove it afterwards.
+    /// The security officer's PIN; needed by `vaultctl init`, `kek rotate` and `backup restore`
+    /// only, so remove it afterwards.
     #[serde(default)]
     pub so_pin: Option<SecretSource>,
     /// Logged-in sessions, each with a thread of its own. Default 4: SoftHSM gains nothing from
@@ -165,14 +167,6 @@ impl Audit {
     fn default_deadline() -> Duration {
         Duration::from_secs(5)
     }
-}
-
-/// `[backup]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Backup {
-    /// age recipients of backups that name none themselves. Default none.
-    pub recipients: Vec<String>,
 }
 
 /// `[acme]`

@@ -152,11 +152,11 @@ impl Reader<'_> {
         if config.store.connections == 0 {
             self.semantic("store", "connections", "it must be at least 1");
         }
-        let recipients = &config.backup.recipients;
-        if !recipients.is_empty()
-            && let Err(fault) = vault_backup::Recipients::parse(recipients)
-        {
-            self.semantic("backup", "recipients", &fault.to_string());
+        // What was taken out for a fault of its own is not missing besides.
+        if !self.faults.iter().any(|fault| fault.what.starts_with("[backup]")) {
+            for (field, why) in config.backup.faults() {
+                self.semantic("backup", field, &why);
+            }
         }
         if !(0.1..=0.95).contains(&config.acme.renew_after) {
             self.semantic("acme", "renew_after", "it must be from 0.1 to 0.95");
@@ -171,10 +171,13 @@ impl Reader<'_> {
     }
 
     fn semantic(&mut self, table: &str, field: &str, why: &str) {
-        let span = self.table.get(table).and_then(|value| match value.get_ref() {
-            DeValue::Table(fields) => fields.get(field).map(Spanned::span),
-            _ => None,
+        let found = field.split('.').try_fold(self.table.get(table), |table, field| {
+            match table.map(Spanned::get_ref) {
+                Some(DeValue::Table(fields)) => fields.get(field).map(Some),
+                _ => None,
+            }
         });
+        let span = found.flatten().map(Spanned::span);
         let what = format!("[{table}] {field}: {why}");
         self.faults.push(fault(self.text, span, &what));
     }
@@ -184,9 +187,15 @@ impl Reader<'_> {
 fn remove_at(value: &mut DeValue<'_>, span: Option<std::ops::Range<usize>>) -> Option<String> {
     let (DeValue::Table(fields), Some(span)) = (value, span) else { return None };
     let hit = |other: &std::ops::Range<usize>| span.start >= other.start && span.end <= other.end;
-    let (key, _) = fields.iter().find(|(key, value)| hit(&key.span()) || hit(&value.span()))?;
-    let name = key.get_ref().to_string();
-    fields.remove(name.as_str()).map(|_| name)
+    let found = fields.iter().find(|(key, value)| hit(&key.span()) || hit(&value.span()));
+    let name = found.map(|(key, _)| key.get_ref().to_string());
+    match name {
+        Some(name) => fields.remove(name.as_str()).map(|_| name),
+        // The span of a table with a header of its own is that header's.
+        None => {
+            fields.iter_mut().find_map(|(_, inner)| remove_at(inner.get_mut(), Some(span.clone())))
+        }
+    }
 }
 
 fn fault(text: &str, span: Option<std::ops::Range<usize>>, what: &str) -> Fault {

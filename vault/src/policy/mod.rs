@@ -80,6 +80,8 @@ named_enum!(
         SignCertificate = "key.sign.certificate",
         /// Sign the transcript of a KEK's ceremony.
         SignTranscript = "key.sign.transcript",
+        /// Sign what a drill has proved.
+        SignDrill = "key.sign.drill",
         /// See accounts.
         AccountRead = "account.read",
         /// Register, roll over or deactivate an account.
@@ -100,6 +102,20 @@ named_enum!(
         AuditRead = "audit.read",
         /// Make a backup.
         BackupCreate = "backup.create",
+        /// Restore a backup into a vault that is not initialised.
+        BackupRestore = "backup.restore",
+        /// Have a backup's keys unwrapped into the token of a restore.
+        KeyUnwrap = "key.unwrap",
+        /// See which backups were made.
+        BackupRead = "backup.read",
+        /// Read a whole backup, which only its recipients can open.
+        BackupFetch = "backup.fetch",
+        /// Remove backups that retention does not keep.
+        BackupPrune = "backup.prune",
+        /// Record a drill.
+        DrillRecord = "drill.record",
+        /// See drills.
+        DrillRead = "drill.read",
     }
 );
 

@@ -44,7 +44,11 @@ impl Authorizer for RoleAuthorizer {
 
 /// The admin socket is as good as an operator's certificate, and the only way to hold a ceremony.
 fn local_may(action: Action) -> bool {
-    operator_may(action) || matches!(action, Action::SystemInit | Action::KekManage)
+    let ceremony = matches!(
+        action,
+        Action::SystemInit | Action::KekManage | Action::BackupRestore | Action::KeyUnwrap
+    );
+    ceremony || operator_may(action)
 }
 
 fn operator_may(action: Action) -> bool {
@@ -52,7 +56,10 @@ fn operator_may(action: Action) -> bool {
         action,
         Action::SystemInit
             | Action::KekManage
+            | Action::BackupRestore
+            | Action::KeyUnwrap
             | Action::SignTranscript
+            | Action::SignDrill
             | Action::AgentEnroll
             | Action::AgentSession
             | Action::SignCertificate
@@ -75,10 +82,13 @@ fn auditor_may(action: Action) -> bool {
             | Action::CertificateRead
             | Action::AgentRead
             | Action::AuditRead
+            | Action::BackupRead
+            | Action::DrillRead
     )
 }
 
-/// The vault's rooms generate, sign and retire keys in the course of an issuance, and no more.
+/// The vault's rooms generate, sign and retire keys in the course of an issuance, make and remove
+/// backups by their schedule, and no more.
 fn vault_may(action: Action) -> bool {
     matches!(
         action,
@@ -89,6 +99,10 @@ fn vault_may(action: Action) -> bool {
             | Action::SignJws
             | Action::SignCertificate
             | Action::SignTranscript
+            | Action::SignDrill
+            | Action::KeyWrap
+            | Action::BackupCreate
+            | Action::BackupPrune
     )
 }
 
@@ -126,8 +140,11 @@ mod tests {
             for action in [
                 Action::SystemInit,
                 Action::KekManage,
+                Action::BackupRestore,
+                Action::KeyUnwrap,
                 Action::SignCertificate,
                 Action::SignTranscript,
+                Action::SignDrill,
             ] {
                 assert!(RoleAuthorizer.authorize(&spiffe(who), action, "x").is_err(), "{who}");
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use vault_proto::{ids::AgentName, v1};
 
+use super::Foreign;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::keyless::versions_in_use;
@@ -19,17 +20,24 @@ pub struct DesiredState {
 }
 
 impl DesiredState {
-    /// Reads it from the store.
+    /// Reads it from the store. What the agent holds and this vault does not know (`foreign`) stays
+    /// in place until something newer is issued, where it is of use.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn of(store: &dyn Store, agent: &AgentName, clock: &dyn Clock) -> Result<Self> {
+    pub async fn of(
+        store: &dyn Store,
+        agent: &AgentName,
+        foreign: &[Foreign],
+        clock: &dyn Clock,
+    ) -> Result<Self> {
         let mut state = Self::default();
         for deployment in store.deployments_on(agent).await? {
             let Some(certificate) = store.certificate(&deployment.certificate).await? else {
                 continue;
             };
-            let wanted = wanted(store, &certificate, clock).await?;
+            let held = foreign.iter().find(|held| held.certificate == certificate.name);
+            let wanted = wanted(store, &certificate, held, clock).await?;
             state.certificates.insert(wanted.name.clone(), wanted);
         }
         for challenge in store.challenges_on(agent).await? {
@@ -87,15 +95,23 @@ fn removed<T>(now: &BTreeMap<String, T>, before: &BTreeMap<String, T>) -> Vec<St
 async fn wanted(
     store: &dyn Store,
     certificate: &CertificateRecord,
+    held: Option<&Foreign>,
     clock: &dyn Clock,
 ) -> Result<v1::WantedCertificate> {
-    let version = match certificate.current_version {
+    let mut version = match certificate.current_version {
         0 => None,
         current => store.version(&certificate.name, current).await?,
     };
     let order = store.open_order(&certificate.name).await?;
     let mut tls_keys = Vec::new();
-    for version in versions_in_use(store, certificate, clock).await? {
+    let in_use = versions_in_use(store, certificate, clock).await?;
+    if let Some(held) = held
+        && held.is_newer_than(version.as_ref(), clock.now())
+        && held.is_of_use(store, certificate, &in_use, clock.now()).await?
+    {
+        version = None;
+    }
+    for version in in_use {
         let Some(key) = version.key_id else { continue };
         let leaf_der = Chain::parse(&version.chain_pem)?.leaf_der().to_vec();
         tls_keys.push(v1::TlsKey { key_id: key.as_bytes().to_vec(), leaf_der });

@@ -6,8 +6,10 @@
 //! slow or absent agent costs nothing and misses nothing.
 
 mod desired;
+mod foreign;
 mod hub;
 mod report;
 
 pub use desired::DesiredState;
+pub use foreign::Foreign;
 pub use hub::{Hub, Session};

@@ -21,6 +21,7 @@ use crate::store::{
 use crate::x509::{chain, csr};
 
 use super::planner::{self, Policy};
+use super::restored::Numbers;
 
 /// How long the CA may take over validation, and again over issuance. Public CAs take seconds;
 /// past this the attempt is retried later with the same order.
@@ -38,6 +39,8 @@ pub struct Issuer {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy: Policy,
     pub(super) accounts: Accounts,
+    /// One agent after the other is heard.
+    pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What became of one step of work on a certificate.
@@ -59,7 +62,7 @@ impl Issuer {
         policy: Policy,
         accounts: Accounts,
     ) -> Self {
-        Self { store, signing, hub, clock, policy, accounts }
+        Self { store, signing, hub, clock, policy, accounts, hearing: Arc::default() }
     }
 
     /// Brings a due certificate as far as it will go now: begins an order or goes on with the
@@ -69,6 +72,12 @@ impl Issuer {
     /// What stopped it; the caller records it and decides when to try again.
     pub(super) async fn advance(&self, certificate: &CertificateRecord) -> Result<Progress> {
         let order = match self.store.open_order(&certificate.name).await? {
+            Some(order) if self.has_lost_its_key(&order).await? => {
+                let (why, now) = ("its key is lost", self.clock.now());
+                let attempts = certificate.failed_attempts;
+                self.store.fail_order(order.id, why, attempts, certificate.renew_at, now).await?;
+                self.begin(certificate).await?
+            }
             Some(order) => order,
             None => self.begin(certificate).await?,
         };
@@ -78,13 +87,20 @@ impl Issuer {
         }
     }
 
+    /// Whether what comes of an order could be used by nobody.
+    async fn has_lost_its_key(&self, order: &OrderRecord) -> Result<bool> {
+        let Some(id) = order.key_id else { return Ok(false) };
+        Ok(self.store.key(id).await?.is_some_and(|key| key.state == KeyState::Lost))
+    }
+
     /// Decides on a new order and makes it durable.
     async fn begin(&self, certificate: &CertificateRecord) -> Result<OrderRecord> {
         let now = self.clock.now();
+        let numbers = Numbers::read(self.store.as_ref(), &certificate.name).await?;
         let mut order = OrderRecord {
             id: OrderId::random(),
             certificate: certificate.name.clone(),
-            version: certificate.current_version + 1,
+            version: numbers.free(certificate.current_version + 1),
             account: certificate.account.clone(),
             state: OrderState::AwaitingCsr,
             url: None,
@@ -253,16 +269,19 @@ impl Issuer {
         pem: &str,
     ) -> Result<()> {
         let now = self.clock.now();
-        let csr = csr::parse(order.csr_der.as_deref().unwrap_or_default())?;
         let chain = chain::Chain::parse(pem)?;
         chain.validate(&chain::Expected {
             identifiers: certificate.identifiers.iter().cloned().collect::<BTreeSet<_>>(),
-            spki_der: Some(csr.spki_der),
+            spki_der: Some(self.certified_key(order).await?),
             now,
         })?;
+        // An agent may have come meanwhile that holds something by the number that was meant.
+        let numbers = Numbers::read(self.store.as_ref(), &certificate.name).await?;
+        let current = certificate.current_version;
+        let number = numbers.next(current, order.version, &chain.fingerprint());
         let version = VersionRecord {
             certificate: certificate.name.clone(),
-            version: order.version,
+            version: number,
             chain_pem: chain.pem()?,
             serial: chain.serial(),
             not_before: chain.not_before(),
@@ -276,14 +295,28 @@ impl Issuer {
             &self.policy,
             version.not_before,
             version.not_after,
-            planner::seed(certificate.name.as_str(), order.version),
+            planner::seed(certificate.name.as_str(), number),
         );
         self.store.record_issuance(order.id, &version, renew_at).await?;
         crash_point!("issue.stored");
-        tracing::info!(certificate = %certificate.name, version = order.version,
+        tracing::info!(certificate = %certificate.name, version = number,
             serial = version.serial, not_after = %version.not_after, "issued");
         self.hub.changed(&certificate.name).await;
         Ok(())
+    }
+
+    /// The key that an order's certificate must have: what the CSR says, and where another life of this
+    /// vault has made the CSR, the key itself.
+    async fn certified_key(&self, order: &OrderRecord) -> Result<Vec<u8>> {
+        if let Some(csr_der) = &order.csr_der {
+            return Ok(csr::parse(csr_der)?.spki_der);
+        }
+        let key = match order.key_id {
+            Some(id) => self.store.key(id).await?,
+            None => None,
+        };
+        let none = || Error::internal("check", format!("order {}", order.id), "it has no key");
+        key.map(|key| key.spki_der).ok_or_else(none)
     }
 
     pub(super) async fn certificate(&self, name: &CertificateName) -> Result<CertificateRecord> {

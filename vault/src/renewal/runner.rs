@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use vault_proto::ids::CertificateName;
 
 use super::issue::{Issuer, Progress};
+use super::restored::Aftermath;
 use crate::error::Result;
 use crate::store::{CertificateRecord, OrderState};
 
@@ -29,6 +30,7 @@ pub struct Runner {
     wake: Arc<Notify>,
     slots: Arc<Semaphore>,
     busy: Arc<Mutex<HashSet<CertificateName>>>,
+    aftermath: Option<Aftermath>,
 }
 
 impl Runner {
@@ -39,6 +41,7 @@ impl Runner {
             wake: Arc::new(Notify::new()),
             slots: Arc::new(Semaphore::new(concurrent.max(1))),
             busy: Arc::default(),
+            aftermath: None,
         }
     }
 
@@ -47,10 +50,20 @@ impl Runner {
         self.wake.clone()
     }
 
+    /// Lets it see to what a restore has left open, beside what is due.
+    #[must_use]
+    pub fn with_aftermath(mut self, aftermath: Aftermath) -> Self {
+        self.aftermath = Some(aftermath);
+        self
+    }
+
     /// Runs until `stop`; then waits for what is under way, whose state is durable at each step.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.issuer.clone().keep_ending_retired_keys(stop.clone()));
+        if let Some(aftermath) = self.aftermath.take() {
+            tasks.spawn(aftermath.run(stop.clone()));
+        }
         while !stop.is_cancelled() {
             if let Err(error) = self.start_due(&mut tasks).await {
                 tracing::warn!(%error, "what is due cannot be read");

@@ -260,7 +260,8 @@ fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()
         KeyPurpose::AcmeAccount => action == Action::SignJws,
         KeyPurpose::Certificate => matches!(action, Action::SignCsr | Action::SignTls),
         KeyPurpose::InternalCa => {
-            matches!(action, Action::SignCertificate | Action::SignTranscript)
+            let signs = [Action::SignCertificate, Action::SignTranscript, Action::SignDrill];
+            signs.contains(&action)
         }
     };
     if !allowed {

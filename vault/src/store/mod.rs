@@ -4,15 +4,20 @@
 //! exists is a `Conflict`, an update of what does not is a `NotFound`, an unreachable database is
 //! `Unavailable`.
 
+mod drills;
+mod history;
 mod recent;
 mod records;
 pub mod sql;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
+use url::Url;
 use vault_backup::Table;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
+pub use drills::{DrillCheck, DrillRecord, Drills};
+pub use history::{BackupRecord, BackupState, History, ScheduleRecord};
 pub use recent::Recent;
 pub use records::*;
 
@@ -20,7 +25,7 @@ use crate::error::Result;
 
 /// The vault's state.
 #[async_trait]
-pub trait Store: Keys + Accounts + Certificates + Agents + Settings {
+pub trait Store: Keys + Accounts + Certificates + Agents + Settings + History + Drills {
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;
 
@@ -33,6 +38,10 @@ pub trait Store: Keys + Accounts + Certificates + Agents + Settings {
 
     /// Begins a read of everything as it is at its first page, whatever is written meanwhile.
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>>;
+
+    /// Begins a write of everything that a backup holds, into a store that no vault is in: what an
+    /// interrupted ceremony has left there goes. `Conflict` where a vault is in it.
+    async fn restoration(&self) -> Result<Box<dyn Restoration>>;
 }
 
 /// A row as the database has it: numbers, texts, and bytes as base64, by column.
@@ -43,6 +52,18 @@ pub type Columns = serde_json::Map<String, serde_json::Value>;
 pub trait Snapshot: Send {
     /// The next rows of a table in the order of its primary key; none at its end.
     async fn page(&mut self, table: Table) -> Result<Vec<Columns>>;
+}
+
+/// One transaction that writes everything a backup holds. Dropped before its commit, it has written
+/// nothing.
+#[async_trait]
+pub trait Restoration: Send {
+    /// Adds rows as [`Snapshot::page`] gives them. Tables come in their order: nothing refers to what
+    /// comes later.
+    async fn put(&mut self, table: Table, rows: &[Columns]) -> Result<()>;
+
+    /// From here on all of it is there.
+    async fn commit(self: Box<Self>) -> Result<()>;
 }
 
 /// Keys' rows.
@@ -175,6 +196,8 @@ pub trait Certificates: Send + Sync {
     ) -> Result<()>;
     /// One order.
     async fn order(&self, id: OrderId) -> Result<Option<OrderRecord>>;
+    /// The order that a CA knows by this URL.
+    async fn order_by_url(&self, url: &Url) -> Result<Option<OrderRecord>>;
     /// A certificate's open order.
     async fn open_order(&self, name: &CertificateName) -> Result<Option<OrderRecord>>;
     /// All open orders, oldest first.

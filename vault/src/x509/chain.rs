@@ -77,7 +77,7 @@ impl Chain {
     /// `Verification` naming what does not hold.
     pub fn validate(&self, expected: &Expected) -> Result<()> {
         let tbs = self.leaf.tbs_certificate();
-        let spki = tbs.subject_public_key_info().to_der().map_err(refused)?;
+        let spki = self.spki_der()?;
         if expected.spki_der.as_ref().is_some_and(|key| *key != spki) {
             return Err(refused("the leaf's key is not the one that was certified"));
         }
@@ -126,6 +126,19 @@ impl Chain {
     /// The leaf, DER.
     pub fn leaf_der(&self) -> &[u8] {
         self.certificates.first().map_or(&[], |der| der.as_ref())
+    }
+
+    /// The leaf's key, SubjectPublicKeyInfo, DER.
+    ///
+    /// # Errors
+    /// Never for a chain that was parsed.
+    pub fn spki_der(&self) -> Result<Vec<u8>> {
+        self.leaf.tbs_certificate().subject_public_key_info().to_der().map_err(refused)
+    }
+
+    /// How many certificates it has.
+    pub fn length(&self) -> u64 {
+        self.certificates.len() as u64
     }
 
     /// PEM as this vault writes it: leaf first, LF, nothing between the blocks.

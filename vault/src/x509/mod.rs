@@ -12,6 +12,8 @@ mod signer;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use public_key::proves;
+
 use time::OffsetDateTime;
 
 use crate::error::{Error, Result};

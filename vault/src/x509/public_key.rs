@@ -20,7 +20,7 @@ use der::{Decode as _, asn1::UintRef};
 use spki::SubjectPublicKeyInfoRef;
 
 use crate::error::{Error, Result};
-use crate::keystore::Algorithm;
+use crate::keystore::{Algorithm, PublicKey, Signature};
 
 #[derive(der::Sequence)]
 struct RsaPublicKey<'a> {
@@ -70,6 +70,28 @@ pub(super) fn algorithm_of(spki: &SubjectPublicKeyInfoRef<'_>) -> Result<Algorit
         }
         _ => Err(bad("its algorithm is not known")),
     }
+}
+
+/// Holds a signature by a key's default mechanism against its public half: whoever made it has the
+/// private one.
+///
+/// # Errors
+/// `Verification` where it does not match.
+pub fn proves(key: &PublicKey, message: &[u8], signature: &Signature) -> Result<()> {
+    let malformed = |e: &dyn std::fmt::Display| {
+        Error::verification("verify", "a signature", format!("the public key is malformed: {e}"))
+    };
+    let spki = SubjectPublicKeyInfoRef::from_der(&key.spki_der).map_err(|e| malformed(&e))?;
+    let oid = match key.algorithm {
+        Algorithm::EcP256 => ECDSA_WITH_SHA_256,
+        Algorithm::EcP384 => ECDSA_WITH_SHA_384,
+        Algorithm::Ed25519 => ID_ED_25519,
+        Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => SHA_256_WITH_RSA_ENCRYPTION,
+    };
+    if algorithm_of(&spki)? != key.algorithm {
+        return Err(malformed(&format!("it is no {} key", key.algorithm)));
+    }
+    verify(&spki, oid, message, &signature.x509()?)
 }
 
 /// Verifies a signature that names its algorithm by `oid`.

@@ -21,6 +21,9 @@ use crate::output::{self, Progress};
 const BROKEN: &str =
     "do not rely on this backup: take another one, and find out what happened to it";
 
+/// More than a file of identities takes.
+const ROOM: usize = 4096;
+
 #[derive(Serialize)]
 struct Verified {
     ok: bool,
@@ -44,19 +47,9 @@ pub(super) fn run(
     share_files: &[PathBuf],
 ) -> Result<()> {
     let subject = format!("backup {}", file.display());
-    let opened = File::open(file).map_err(|e| Error::invalid("read", subject.as_str(), e))?;
     let known = read_identities(identities)?;
     let texts = open::shares(share_files, identities)?;
-    let mut progress = Progress::new("verified");
-    let checked = vault_backup::verify(&known, BufReader::new(opened), |read| progress.bytes(read));
-    drop(progress);
-    let manifest = checked.map_err(|fault| match fault {
-        Fault::Given { .. } => Error::invalid("open", subject.as_str(), fault)
-            .hint("give the identity of one of its recipients with --identity"),
-        Fault::Broken { .. } => {
-            Error::new(ErrorKind::Verification, "verify", subject.as_str(), fault).hint(BROKEN)
-        }
-    })?;
+    let manifest = whole(file, &known)?;
     let kek_rebuilt = match texts.is_empty() {
         true => None,
         false => Some(rebuild(&subject, &manifest, &texts)?),
@@ -64,23 +57,67 @@ pub(super) fn run(
     output::one(context.format, &shown(manifest, kek_rebuilt))
 }
 
+/// Checks the whole of a backup.
+///
+/// # Errors
+/// `Invalid` where no identity opens it, `Verification` where it does not hold.
+pub(super) fn whole(file: &Path, identities: &Identities) -> Result<Manifest> {
+    let subject = format!("backup {}", file.display());
+    let opened = File::open(file).map_err(|e| Error::invalid("read", subject.as_str(), e))?;
+    let mut progress = Progress::new("verified");
+    let opened = BufReader::new(opened);
+    let checked = vault_backup::verify(identities, opened, |read| progress.bytes(read));
+    drop(progress);
+    checked.map_err(|fault| match fault {
+        Fault::Given { .. } => Error::invalid("open", subject.as_str(), fault)
+            .hint("give the identity of one of its recipients with --identity"),
+        Fault::Broken { .. } => {
+            Error::new(ErrorKind::Verification, "verify", subject.as_str(), fault).hint(BROKEN)
+        }
+    })
+}
+
+/// Identities of all files.
 fn read_identities(files: &[PathBuf]) -> Result<Identities> {
     let mut identities = Identities::default();
-    for file in files {
-        let wrong = |why: String| {
-            Error::invalid("read", format!("identity {}", file.display()), why)
+    for (file, text) in files.iter().zip(identity_texts(files)?) {
+        let wrong = |e: Fault| {
+            Error::invalid("read", format!("identity {}", file.display()), e)
                 .hint("an identity is what `age-keygen` writes")
         };
-        let mut text = Zeroizing::new(String::new());
-        let read = File::open(file).and_then(|mut file| file.read_to_string(&mut text));
-        read.map_err(|e| wrong(e.to_string()))?;
-        identities.add(&text).map_err(|e| wrong(e.to_string()))?;
+        identities.add(&text).map_err(wrong)?;
     }
     Ok(identities)
 }
 
+/// What is in files of identities.
+///
+/// # Errors
+/// `Invalid` where one cannot be read.
+pub(super) fn identity_texts(files: &[PathBuf]) -> Result<Vec<Zeroizing<String>>> {
+    let mut texts = Vec::new();
+    for file in files {
+        // With room enough it does not grow, which would leave copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(ROOM));
+        let read = File::open(file).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_err(|e| {
+            Error::invalid("read", format!("identity {}", file.display()), e)
+                .hint("an identity is what `age-keygen` writes")
+        })?;
+        texts.push(text);
+    }
+    Ok(texts)
+}
+
 /// Holds the KEK that shares rebuild against the one that the backup names.
-fn rebuild(subject: &str, manifest: &Manifest, texts: &[Zeroizing<String>]) -> Result<bool> {
+///
+/// # Errors
+/// `Verification` where they make none or another, `Invalid` where it names none.
+pub(super) fn rebuild(
+    subject: &str,
+    manifest: &Manifest,
+    texts: &[Zeroizing<String>],
+) -> Result<bool> {
     let Some(Kek { id, check_value, .. }) = &manifest.facts.kek else {
         let why = "its vault has no KEK: there is nothing that shares could open";
         return Err(Error::invalid("verify", subject, why).hint("leave the shares out"));

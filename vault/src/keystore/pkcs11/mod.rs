@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use vault_proto::ids::KeyId;
 
 pub use module::{KekSpec, Module, TokenState};
-pub use recovery::{Lasting, Recovered, Recovery};
+pub use recovery::{Halves, Lasting, Recovered, Recovery};
 pub use uri::TokenUri;
 pub use workers::Options;
 

@@ -33,10 +33,19 @@ pub enum Lasting {
 }
 
 /// A private key that was unwrapped.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Recovered {
     id: KeyId,
     private: ObjectHandle,
+}
+
+/// What a token has of a key pair.
+#[derive(Debug, Clone, Default)]
+pub struct Halves {
+    /// The private half.
+    pub private: Option<Recovered>,
+    /// Whether the public half is there.
+    pub public: bool,
 }
 
 /// A token of a drill or a restore, logged in. Calls block: make them on a thread that may.
@@ -72,13 +81,78 @@ impl Recovery {
         self.token.token_info().describe("ask", &self.name)
     }
 
+    /// Whether nothing is in the token: no key, no KEK, nothing of anybody's.
+    ///
+    /// # Errors
+    /// `Unavailable` where it does not answer.
+    pub fn is_empty(&self) -> Result<bool> {
+        let found = self.session().find_objects(&[Attribute::Token(true)]);
+        Ok(found.map_err(Failure::from).describe("look at", &self.name)?.is_empty())
+    }
+
+    /// The KEK that wraps, where the token has one: it is as a live vault's then.
+    ///
+    /// # Errors
+    /// `Unavailable` where it does not answer.
+    pub fn wrapping_kek(&self) -> Result<Option<KeyId>> {
+        let found = wrap::find_kek(self.session()).describe("look at", &self.name)?;
+        Ok(found.map(|(id, _)| id))
+    }
+
+    /// Every key pair with an id of ours, found in one go: looking for each alone takes time linear
+    /// in the token's objects.
+    ///
+    /// # Errors
+    /// `Unavailable` where the token does not answer.
+    pub fn pairs(&self) -> Result<BTreeMap<KeyId, Halves>> {
+        self.find_pairs().describe("look at", &self.name)
+    }
+
+    fn find_pairs(&self) -> Result<BTreeMap<KeyId, Halves>, Failure> {
+        let mut pairs: BTreeMap<KeyId, Halves> = BTreeMap::new();
+        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+            let template = [Attribute::Class(class), Attribute::Token(true)];
+            for handle in self.session().find_objects(&template)? {
+                let read = self.session().get_attributes(handle, &[AttributeType::Id])?;
+                let Some(Attribute::Id(bytes)) = read.first() else { continue };
+                let Some(id) = KeyId::from_bytes(bytes) else { continue };
+                let halves = pairs.entry(id).or_default();
+                match class {
+                    ObjectClass::PRIVATE_KEY => {
+                        halves.private = Some(Recovered { id, private: handle });
+                    }
+                    _ => halves.public = true,
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// Reads back whether a key of the token's has every restriction that it was born with.
+    ///
+    /// # Errors
+    /// `Verification` where it has not.
+    pub fn check(&self, spec: &KeySpec, key: &Recovered) -> Result<()> {
+        let subject = format!("key {}", spec.id);
+        let kept = template::check_recovered(self.session(), key.private, spec.escrow, true);
+        kept.describe("check", &subject)
+    }
+
+    /// Destroys what the token has of a key pair.
+    ///
+    /// # Errors
+    /// `Unavailable` where the token does not answer.
+    pub fn destroy_pair(&mut self, id: KeyId) -> Result<bool> {
+        self.token.destroy(id).describe("destroy", &format!("key {id}"))
+    }
+
     /// Creates a KEK that unwraps and does nothing else, as a private object of the user's: nobody
-    /// has to trust it.
+    /// has to trust it. One that lasts as long as the session never reaches the token's store.
     ///
     /// # Errors
     /// `Conflict` where the token has this KEK already or is a live vault's, `Verification` where it
     /// does not keep the KEK's restrictions.
-    pub fn install_kek(&self, kek: &KekSpec) -> Result<()> {
+    pub fn install_kek(&self, kek: &KekSpec, lasting: Lasting) -> Result<()> {
         let subject = format!("KEK {} in {}", kek.id, self.name);
         let wraps = wrap::find_kek(self.session()).describe("look at", &self.name)?;
         if let Some((id, _)) = wraps {
@@ -92,7 +166,7 @@ impl Recovery {
             return Err(Error::conflict("install", subject, "the token has it already")
                 .hint("there is nothing to do"));
         }
-        let template = template::unwrapping_kek(kek.id);
+        let template = template::unwrapping_kek(kek.id, lasting == Lasting::Token);
         let handle = template::create_secret(self.session(), template, &kek.value)
             .describe("create", &subject)?;
         let kept = template::check_unwrapping_kek(self.session(), handle);

@@ -95,8 +95,10 @@ pub(super) fn create_secret(
 }
 
 /// The same KEK for unwrapping alone, in the token of a drill or a restore.
-pub(super) fn unwrapping_kek(id: KeyId) -> Vec<Attribute> {
+pub(super) fn unwrapping_kek(id: KeyId, lasts: bool) -> Vec<Attribute> {
     let mut all = common(ObjectClass::SECRET_KEY, id, "kek");
+    all.retain(|attribute| !matches!(attribute, Attribute::Token(_)));
+    all.push(Attribute::Token(lasts));
     all.extend([Attribute::KeyType(KeyType::AES), Attribute::Private(true)]);
     all.extend(unwrapping_kek_guarantees().map(|(_, attribute)| attribute));
     all

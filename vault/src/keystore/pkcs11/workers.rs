@@ -13,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_channel::{Receiver, Sender, TrySendError, bounded};
 use backon::{BackoffBuilder as _, BlockingRetryable as _, ExponentialBuilder};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::RecvTimeoutError;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
@@ -76,7 +77,7 @@ pub(super) struct Workers {
     /// There until the drop.
     queue: Option<Sender<Job>>,
     /// Disconnected once every thread has closed its session.
-    ended: Receiver<()>,
+    ended: crossbeam_channel::Receiver<()>,
     threads: Vec<thread::JoinHandle<()>>,
     deadline: Duration,
     subject: Arc<str>,
@@ -105,7 +106,7 @@ impl Workers {
     ) -> Result<Self> {
         let subject: Arc<str> = format!("token {}", uri.label()).into();
         let (queue, jobs) = bounded::<Job>(options.queue.max(1));
-        let (running, ended) = bounded::<()>(0);
+        let (running, ended) = crossbeam_channel::bounded::<()>(0);
         let pin_refused = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for number in 0..options.workers.max(1) {
@@ -187,7 +188,7 @@ impl Workers {
                 Error::exhausted(what, &*self.subject, "too many requests wait for the HSM")
                     .retry_after(Duration::from_secs(1))
             }
-            TrySendError::Disconnected(_) => gone(),
+            TrySendError::Closed(_) => gone(),
         })?;
         match tokio::time::timeout_at(until.into(), answered).await {
             Ok(Ok(result)) => result,
@@ -216,7 +217,7 @@ impl Drop for Workers {
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut answers: Vec<Answer> = Vec::new();
-        while let Ok(first) = jobs.recv() {
+        while let Ok(first) = jobs.recv_blocking() {
             let begun = Instant::now();
             let mut next = Some(first);
             while let Some(Job { quick, work }) = next {

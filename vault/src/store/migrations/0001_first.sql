@@ -97,6 +97,7 @@ CREATE TABLE orders (
 );
 CREATE UNIQUE INDEX one_open_order ON orders (certificate)
     WHERE state <> 'issued' AND state <> 'failed';
+CREATE INDEX orders_by_url ON orders (url);
 CREATE TABLE challenges (
     token             {TEXT} PRIMARY KEY,
     order_id          {TEXT} NOT NULL REFERENCES orders (id),
@@ -113,3 +114,44 @@ CREATE TABLE deployments (
     PRIMARY KEY (certificate, agent)
 );
 CREATE INDEX deployments_by_agent ON deployments (agent);
+CREATE TABLE backups (
+    id              {TEXT} PRIMARY KEY,
+    created_at      BIGINT NOT NULL,
+    size            BIGINT NOT NULL,
+    sha256          {TEXT} NOT NULL,
+    counts          {TEXT} NOT NULL,
+    kek_check_value {TEXT} NOT NULL,
+    audit_sequence  BIGINT NOT NULL,
+    audit_head      {TEXT} NOT NULL,
+    location        {TEXT} NOT NULL,
+    state           {TEXT} NOT NULL
+);
+CREATE INDEX backups_by_created_at ON backups (created_at);
+CREATE TABLE schedules (
+    name            {TEXT} PRIMARY KEY,
+    holder          {TEXT} NOT NULL,
+    held_until      BIGINT NOT NULL,
+    last_ok_at      BIGINT,
+    failed_attempts BIGINT NOT NULL,
+    last_error      {TEXT},
+    last_failed_at  BIGINT,
+    retry_at        BIGINT,
+    unfinished      {TEXT}
+);
+CREATE TABLE drills (
+    id                 {TEXT} PRIMARY KEY,
+    started_at         BIGINT NOT NULL,
+    recorded_at        BIGINT NOT NULL,
+    recorded_by        {TEXT} NOT NULL,
+    backup_sha256      {TEXT} NOT NULL,
+    backup_created_at  BIGINT,
+    ok                 BIGINT NOT NULL,
+    checks             {TEXT} NOT NULL,
+    keys_proven        BIGINT NOT NULL,
+    rto_milliseconds   BIGINT NOT NULL,
+    rpo_milliseconds   BIGINT NOT NULL,
+    report_json_sha256 {TEXT} NOT NULL,
+    report_html_sha256 {TEXT} NOT NULL,
+    statement          {TEXT} NOT NULL
+);
+CREATE INDEX drills_by_recorded_at ON drills (recorded_at);

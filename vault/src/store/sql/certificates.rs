@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{Any, any::AnyArguments, query::Query};
 use time::OffsetDateTime;
+use url::Url;
 use vault_proto::ids::{AgentName, CertificateName, OrderId};
 
 use super::{
@@ -295,6 +296,11 @@ impl Certificates for SqlStore {
     async fn order(&self, id: OrderId) -> Result<Option<OrderRecord>> {
         let orders = "SELECT * FROM orders WHERE id = $1";
         Ok(self.orders_by(orders, Some(id.to_string())).await?.into_iter().next())
+    }
+
+    async fn order_by_url(&self, url: &Url) -> Result<Option<OrderRecord>> {
+        let orders = "SELECT * FROM orders WHERE url = $1";
+        Ok(self.orders_by(orders, Some(url.to_string())).await?.into_iter().next())
     }
 
     async fn open_order(&self, name: &CertificateName) -> Result<Option<OrderRecord>> {

@@ -7,8 +7,11 @@ mod accounts;
 mod agents;
 mod certificates;
 mod deployments;
+mod drills;
+mod history;
 mod keys;
 mod orders;
+mod restoration;
 mod row;
 mod settings;
 mod snapshot;
@@ -35,7 +38,7 @@ use sqlx::{
 };
 use url::Url;
 
-use super::{Snapshot, Store};
+use super::{Restoration, Snapshot, Store};
 use crate::error::{Error, Result};
 
 /// Every migration in order; a schema is never changed, only added to.
@@ -163,6 +166,10 @@ impl Store for SqlStore {
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
         self.read_all().await
+    }
+
+    async fn restoration(&self) -> Result<Box<dyn Restoration>> {
+        self.restore_all().await
     }
 }
 

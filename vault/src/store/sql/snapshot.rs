@@ -22,7 +22,7 @@ use crate::store::{Columns, Snapshot};
 const PAGE: usize = 128;
 
 /// A table's name and primary key in the database; nothing for what the store does not have.
-fn names(table: Table) -> Option<(&'static str, &'static [&'static str])> {
+pub(super) fn names(table: Table) -> Option<(&'static str, &'static [&'static str])> {
     Some(match table {
         Table::Settings => ("settings", &["name"]),
         Table::Keys => ("keys", &["id"]),
