@@ -168,6 +168,12 @@ fn a_kek_that_nobody_has_shares_of_is_reported_and_no_longer_wraps_after_a_rotat
     let findings = kept.vault.json(&["status"])["findings"].to_string();
     assert!(findings.contains(&format!("KEK {foreign} of the token is nobody's")), "{findings}");
     assert_eq!(kept.vault.json(&["kek", "show"])[0]["id"], old["id"]);
+    // It is the token's newest, so it would wrap: no backup is made that nobody could open.
+    let reader = Custodian::new(kept.vault.dir(), "reader");
+    let out = kept.vault.path("vault.age");
+    let backup = ["backup", "create", "--out", &out, "--recipient", &reader.recipient];
+    kept.vault.ctl(&backup).refused(1, "not the one that the store names");
+    assert!(!kept.vault.file("vault.age").exists());
     let new_keepers = newcomers(&kept.vault);
     let made = kept.vault.json(&words(&[], &rotate(&kept.vault, &new_keepers, "shares-2")));
     kept.vault.stop();
@@ -176,4 +182,5 @@ fn a_kek_that_nobody_has_shares_of_is_reported_and_no_longer_wraps_after_a_rotat
     assert_eq!(kept.vault.json(&["kek", "show"])[0]["id"], made["kek_id"]);
     let left = secrets(&kept.vault, "vault");
     assert!(left.contains(&bare(&made["kek_id"])) && !left.contains(&bare(&old["id"])), "{left:?}");
+    kept.vault.ok(&backup);
 }

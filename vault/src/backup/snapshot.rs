@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as B64};
 use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Mutex, mpsc};
@@ -21,6 +22,9 @@ use crate::policy::{Action, Principal};
 use crate::settings::Vault;
 use crate::signing::{Escrowed, MOST_WRAPPED, Signing};
 use crate::store::{BackupRecord, BackupState, Columns, KeyState, Snapshot, Store};
+
+/// Pages of keys that are wrapped at once.
+const AT_ONCE: usize = 2;
 
 /// What a backup's reader gets, in this order: bytes and words about keys, and one summary.
 #[derive(Debug)]
@@ -184,21 +188,21 @@ impl Backups {
         let Written { manifest, size, sha256 } = match (read, written) {
             (Err(error), Ok(_)) => return Err(error),
             (Err(error), Err(_)) if !is_hand_over(&error) => return Err(error),
-            (_, written) => written?,
+            (_, Ok(written)) => written,
+            // The writer takes no key that is wrapped by another KEK than the store's. The token is
+            // asked only then: to find its KEK takes it longer than to wrap a thousand keys.
+            (_, Err(error)) => {
+                return match self.signing.kek().await {
+                    Ok(found) if found.as_ref().map(|found| found.id) != kek => Err(replaced()),
+                    _ => Err(error),
+                };
+            }
         };
-        // A KEK that was replaced in the middle has wrapped some of it.
-        if self.signing.kek().await?.map(|kek| kek.id) != kek {
-            return Err(replaced());
-        }
         Ok(Summary { id: BackupId::random(), manifest, size, sha256 })
     }
 
     async fn facts(&self, settings: &[Columns], log: &LogStatus) -> Result<Facts> {
         let vault = Vault::in_rows(settings)?;
-        let installed = self.signing.kek().await?.map(|kek| kek.id);
-        if installed != vault.kek.as_ref().map(|kek| kek.id) {
-            return Err(replaced());
-        }
         Ok(Facts {
             format: vault_backup::FORMAT.to_owned(),
             version: vault_backup::VERSION,
@@ -226,14 +230,15 @@ impl Backups {
     ) -> Result<()> {
         let mut page = first;
         for table in Table::ALL.iter().copied().filter(|table| *table != Table::Audit) {
+            if table == Table::Keys {
+                self.all_keys(making, snapshot.as_mut()).await?;
+                continue;
+            }
             if table != Table::Settings {
                 page = snapshot.page(table).await?;
             }
             while !page.is_empty() {
-                let lines = match table {
-                    Table::Keys => self.keys(making, page).await?,
-                    _ => page.iter().map(line).collect::<Result<_>>()?,
-                };
+                let lines = page.iter().map(line).collect::<Result<_>>()?;
                 making.hand_over(table, lines).await?;
                 page = snapshot.page(table).await?;
             }
@@ -244,6 +249,24 @@ impl Backups {
             making.hand_over(Table::Audit, lines?).await?;
         }
         Ok(())
+    }
+
+    /// Every key, in order. What the HSM does for some goes on while others are on their way to the
+    /// audit log's disk.
+    async fn all_keys(&self, making: &Making<'_>, snapshot: &mut dyn Snapshot) -> Result<()> {
+        let mut under_way = FuturesOrdered::new();
+        let mut more = true;
+        loop {
+            while more && under_way.len() < AT_ONCE {
+                let page = snapshot.page(Table::Keys).await?;
+                more = !page.is_empty();
+                if more {
+                    under_way.push_back(self.keys(making, page).boxed());
+                }
+            }
+            let Some(lines) = under_way.next().await else { return Ok(()) };
+            making.hand_over(Table::Keys, lines?).await?;
+        }
     }
 
     /// Keys' lines: each row with its status and, where it is escrowed, its wrapped private half.
