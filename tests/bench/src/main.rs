@@ -62,6 +62,13 @@ enum Command {
     Raw(raw::Args),
     /// Makes, wraps or unwraps a token's keys; says as JSON what came of it.
     Tokens(tokens::Args),
+    /// Draws the ratios of an earlier run.
+    Plot {
+        /// Its results.json.
+        results: PathBuf,
+        /// Where the plot goes.
+        plot: PathBuf,
+    },
 }
 
 /// How often and how long.
@@ -76,6 +83,7 @@ fn main() -> Result<()> {
     match &args.command {
         Some(Command::Raw(raw)) => return raw::run(raw),
         Some(Command::Tokens(tokens)) => return tokens::run(tokens),
+        Some(Command::Plot { results, plot }) => return plot::draw(&Results::read(results)?, plot),
         None => {}
     }
     let pace = Pace { rounds: args.rounds.max(1), time: Duration::from_millis(args.millis) };

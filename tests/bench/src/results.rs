@@ -1,6 +1,7 @@
 //! What was measured: as JSON for scripts, as a table for people.
 
 use std::{
+    borrow::Cow,
     fs,
     io::{self, Write as _},
     path::Path,
@@ -8,17 +9,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One figure: the median of the rounds and what they lay between.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figure {
     /// Its name, of which scripts may be sure.
     pub name: String,
     /// The median.
     pub value: f64,
     /// Of what.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// The smallest of the rounds.
     pub min: f64,
     /// The largest of the rounds.
@@ -47,14 +48,29 @@ impl Results {
             (_, _, Some(middle)) => *middle,
             _ => return,
         };
-        let figure =
-            Figure { name: name.into(), value, unit, min: *min, max: *max, n: sorted.len() };
+        let figure = Figure {
+            name: name.into(),
+            value,
+            unit: unit.into(),
+            min: *min,
+            max: *max,
+            n: sorted.len(),
+        };
         self.0.push(figure);
     }
 
     /// A figure by its name.
     pub fn figure(&self, name: &str) -> Option<&Figure> {
         self.0.iter().find(|figure| figure.name == name)
+    }
+
+    /// The figures of an earlier run.
+    ///
+    /// # Errors
+    /// Where the file has none.
+    pub fn read(file: &Path) -> Result<Self> {
+        let json = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        Ok(Self(serde_json::from_slice(&json)?))
     }
 
     /// Writes the figures as a JSON array.
@@ -82,7 +98,7 @@ impl Results {
                 number(figure.min),
                 number(figure.max),
                 figure.n.to_string(),
-                figure.unit.to_owned(),
+                figure.unit.to_string(),
             ]);
         }
         for column in 1..5 {
