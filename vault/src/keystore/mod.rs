@@ -131,6 +131,10 @@ pub trait KeyStore: Send + Sync {
 
     /// Wraps an escrowed private key with the newest KEK, inside the token.
     async fn wrap(&self, id: KeyId) -> Result<WrappedKey>;
+
+    /// Wraps several in one go, one after the other; answers in their order. What keeps the token
+    /// from wrapping any is an error of all of them.
+    async fn wrap_some(&self, ids: Vec<KeyId>) -> Result<Vec<Result<WrappedKey>>>;
 }
 
 /// What is done right before and right after the token is asked, on the thread that asks it. It may

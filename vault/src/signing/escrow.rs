@@ -1,12 +1,11 @@
 //! Private keys wrapped by the KEK, inside the HSM, for a backup. Many keys are one operation: they
 //! are named in one intent, and one result says what became of them.
 
-use futures_util::{StreamExt as _, stream};
 use serde_json::{Map, json};
 use vault_proto::{error::ErrorKind, ids::KeyId};
 
 use super::Signing;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fault::crash_point;
 use crate::keystore::WrappedKey;
 use crate::policy::{Action, Principal};
@@ -14,8 +13,8 @@ use crate::store::KeyState;
 
 /// Keys of one operation at most: their names fit into one record.
 pub const MOST_WRAPPED: usize = 128;
-/// Keys that the HSM is asked for at once; everybody else's signatures go in between.
-const AT_ONCE: usize = 4;
+/// Keys that an HSM worker wraps in one go; everybody else's signatures go in between.
+const IN_ONE_GO: usize = 16;
 
 /// What became of a key that was to be wrapped.
 #[derive(Debug, Clone)]
@@ -56,19 +55,21 @@ impl Signing {
     }
 
     async fn wrap_each(&self, ids: Vec<KeyId>) -> Result<Vec<Escrowed>> {
-        let each = stream::iter(ids).map(|id| {
-            let signing = self.clone();
-            async move { signing.wrap_one(id).await }
-        });
-        let all: Vec<Result<Escrowed>> = each.buffered(AT_ONCE).collect().await;
-        all.into_iter().collect()
+        let mut all = Vec::with_capacity(ids.len());
+        for some in ids.chunks(IN_ONE_GO) {
+            let wrapped = self.keystore.wrap_some(some.to_vec()).await?;
+            for (id, wrapped) in some.iter().zip(wrapped) {
+                all.push(match wrapped {
+                    Ok(wrapped) => Escrowed::Wrapped(wrapped),
+                    Err(error) => self.gone(*id, error).await?,
+                });
+            }
+        }
+        Ok(all)
     }
 
-    async fn wrap_one(&self, id: KeyId) -> Result<Escrowed> {
-        let error = match self.keystore.wrap(id).await {
-            Ok(wrapped) => return Ok(Escrowed::Wrapped(wrapped)),
-            Err(error) => error,
-        };
+    /// A key that the HSM does not have may have been destroyed since its row was read.
+    async fn gone(&self, id: KeyId, error: Error) -> Result<Escrowed> {
         if error.kind != ErrorKind::NotFound {
             return Err(error);
         }

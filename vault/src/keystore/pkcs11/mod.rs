@@ -115,4 +115,8 @@ impl KeyStore for Pkcs11KeyStore {
     async fn wrap(&self, id: KeyId) -> Result<WrappedKey> {
         self.workers.run("wrap", Again::Safe, move |session| session.wrap(id)).await
     }
+
+    async fn wrap_some(&self, ids: Vec<KeyId>) -> Result<Vec<Result<WrappedKey>>> {
+        self.workers.run("wrap", Again::Safe, move |session| session.wrap_some(&ids)).await
+    }
 }

@@ -276,6 +276,18 @@ impl TokenSession {
         wrap::wrap(&self.session, kek, key.handle)
     }
 
+    /// Wraps one after the other; what the token or the session has against one is against all.
+    pub(super) fn wrap_some(
+        &mut self,
+        ids: &[KeyId],
+    ) -> Result<Vec<Result<WrappedKey, Error>>, Failure> {
+        let one = |id: &KeyId| match self.wrap(*id) {
+            Err(Failure::Ours(error)) => Ok(Err(error)),
+            other => other.map(Ok),
+        };
+        ids.iter().map(one).collect()
+    }
+
     fn remember_all(&mut self) -> Result<(), Failure> {
         self.require_login()?;
         let all = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)];
