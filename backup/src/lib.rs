@@ -20,6 +20,7 @@ mod manifest;
 mod member;
 mod reader;
 mod rows;
+mod wire;
 mod writer;
 
 pub use content::Content;

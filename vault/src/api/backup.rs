@@ -7,7 +7,6 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
-use vault_backup::Counts;
 use vault_proto::{
     ids::BackupId,
     v1::{
@@ -134,7 +133,7 @@ impl From<BackupRecord> for v1::Backup {
             kek_check_value: backup.kek_check_value,
             audit_sequence: backup.audit_sequence,
             audit_head: backup.audit_head,
-            counts: Some(counts(&backup.counts)),
+            counts: Some((&backup.counts).into()),
             location: backup.location,
             state: backup.state.to_string(),
         }
@@ -181,24 +180,6 @@ fn summary_of(summary: &Summary) -> v1::BackupSummary {
         kek_check_value: facts.kek.as_ref().map_or(String::new(), |kek| kek.check_value.clone()),
         audit_sequence: facts.audit.sequence,
         audit_head: facts.audit.head.clone(),
-        counts: Some(counts(&summary.manifest.counts)),
-    }
-}
-
-/// How much there is of each thing, on the wire.
-pub(super) fn counts(counts: &Counts) -> v1::BackupCounts {
-    v1::BackupCounts {
-        keys_wrapped: counts.keys_wrapped,
-        keys_not_escrowed: counts.keys_not_escrowed,
-        keys_gone: counts.keys_gone,
-        settings: counts.settings,
-        accounts: counts.accounts,
-        agents: counts.agents,
-        identities: counts.identities,
-        certificates: counts.certificates,
-        versions: counts.versions,
-        orders: counts.orders,
-        deployments: counts.deployments,
-        audit_records: counts.audit_records,
+        counts: Some((&summary.manifest.counts).into()),
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::json;
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
-use vault_backup::Counts;
 use vault_proto::{
     ids::DrillId,
     v1::{self, drill_service_server::DrillService},
@@ -92,23 +91,6 @@ fn read(drill: v1::Drill) -> Result<DrillRecord> {
     })
 }
 
-fn counts(counts: &v1::BackupCounts) -> Counts {
-    Counts {
-        keys_wrapped: counts.keys_wrapped,
-        keys_not_escrowed: counts.keys_not_escrowed,
-        keys_gone: counts.keys_gone,
-        settings: counts.settings,
-        accounts: counts.accounts,
-        agents: counts.agents,
-        identities: counts.identities,
-        certificates: counts.certificates,
-        versions: counts.versions,
-        orders: counts.orders,
-        deployments: counts.deployments,
-        audit_records: counts.audit_records,
-    }
-}
-
 #[tonic::async_trait]
 impl DrillService for Drills {
     async fn record_drill(
@@ -128,7 +110,7 @@ impl DrillService for Drills {
             "rpo_milliseconds": drill.rpo_milliseconds });
         let resource = format!("drill/{}", drill.id);
         let content = Content {
-            counts: counts(&request.counts.unwrap_or_default()),
+            counts: (&request.counts.unwrap_or_default()).into(),
             audit_sequence: request.audit_sequence,
             audit_head: request.audit_head,
         };

@@ -13,7 +13,7 @@ use vault_proto::v1::{
 };
 use zeroize::Zeroizing;
 
-use super::{Context, Restorer, backup::counts, convert};
+use super::{Context, Restorer, convert};
 use crate::backup::restore::{Event, Opening, Spooled, Summary};
 use crate::error::{Error, Result};
 use crate::policy::{Action, Principal};
@@ -157,7 +157,7 @@ fn summary_of(summary: &Summary) -> v1::RestoreSummary {
         vault_id: facts.vault_id.clone(),
         snapshot_at: Some(convert::timestamp(facts.created_at)),
         backup_sha256: summary.backup_sha256.clone(),
-        counts: Some(counts(&summary.manifest.counts)),
+        counts: Some((&summary.manifest.counts).into()),
         keys_restored: summary.keys_restored,
         kek_check_value: facts.kek.as_ref().map_or(String::new(), |kek| kek.check_value.clone()),
         audit_set_aside: summary.set_aside.display().to_string(),

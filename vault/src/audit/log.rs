@@ -313,7 +313,11 @@ fn set_aside(path: &Path, file: &File, good: u64, torn: &[u8]) -> std::io::Resul
     Ok(aside)
 }
 
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+/// Syncs the directory that a log is in, so that its name is durable.
+///
+/// # Errors
+/// Where that cannot be done.
+pub fn sync_directory(path: &Path) -> std::io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

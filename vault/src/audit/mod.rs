@@ -14,7 +14,7 @@ mod verify;
 mod writer;
 
 pub use event::{Entry, Outcome, Phase, Record};
-pub use log::{AuditLog, LogStatus, Operation, Options, Recovery};
+pub use log::{AuditLog, LogStatus, Operation, Options, Recovery, sync_directory};
 pub use query::Filter;
 pub use verify::VerifyReport;
 pub use writer::Sync;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 use vault_backup::{Fault, Identities, Kek, Manifest};
 use vault_custody::{open, shares};
-use vault_proto::error::ErrorKind;
+use vault_proto::{error::ErrorKind, v1};
 use zeroize::Zeroizing;
 
 use super::{Context, Counts};
@@ -144,18 +144,6 @@ fn shown(manifest: Manifest, kek_rebuilt: Option<bool>) -> Verified {
         kek_rebuilt,
         audit_sequence: facts.audit.sequence,
         audit_head: facts.audit.head,
-        counts: Counts {
-            keys_wrapped: counts.keys_wrapped,
-            keys_not_escrowed: counts.keys_not_escrowed,
-            keys_gone: counts.keys_gone,
-            accounts: counts.accounts,
-            agents: counts.agents,
-            identities: counts.identities,
-            certificates: counts.certificates,
-            versions: counts.versions,
-            orders: counts.orders,
-            deployments: counts.deployments,
-            audit_records: counts.audit_records,
-        },
+        counts: v1::BackupCounts::from(&counts).into(),
     }
 }

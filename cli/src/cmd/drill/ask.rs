@@ -171,23 +171,5 @@ async fn find(client: &Client, sha256: &str) -> Result<Option<v1::Backup>> {
 }
 
 fn same(said: &v1::BackupCounts, counts: &Counts) -> bool {
-    *said == wire(counts)
-}
-
-/// Counts on the wire.
-pub(super) fn wire(counts: &Counts) -> v1::BackupCounts {
-    v1::BackupCounts {
-        keys_wrapped: counts.keys_wrapped,
-        keys_not_escrowed: counts.keys_not_escrowed,
-        keys_gone: counts.keys_gone,
-        settings: counts.settings,
-        accounts: counts.accounts,
-        agents: counts.agents,
-        identities: counts.identities,
-        certificates: counts.certificates,
-        versions: counts.versions,
-        orders: counts.orders,
-        deployments: counts.deployments,
-        audit_records: counts.audit_records,
-    }
+    *said == counts.into()
 }

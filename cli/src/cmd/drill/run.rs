@@ -154,7 +154,7 @@ fn told(
     };
     let facts = found.facts.as_ref();
     v1::RecordDrillRequest {
-        counts: found.end.counts.as_ref().map(ask::wire),
+        counts: found.end.counts.as_ref().map(Into::into),
         audit_sequence: facts.map_or(0, |facts| facts.audit.sequence),
         audit_head: facts.map(|facts| facts.audit.head.clone()).unwrap_or_default(),
         drill: Some(v1::Drill {

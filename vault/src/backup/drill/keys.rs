@@ -18,19 +18,12 @@ use vault_backup::{
 use vault_proto::ids::KeyId;
 
 use super::Say;
-use crate::backup::restore::keys::Escrowed;
+use crate::backup::restore::keys::{Challenge, Escrowed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keystore::{
-    PublicKey, Signature,
-    pkcs11::{Lasting, Recovery},
-};
-use crate::x509;
+use crate::keystore::pkcs11::{Lasting, Recovery};
 
 /// Keys and signatures that wait for the next thread.
 const AHEAD: usize = 256;
-/// Bytes of a challenge.
-const CHALLENGE: usize = 32;
-
 /// What became of the wrapped keys.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -56,7 +49,7 @@ pub(super) struct Line {
 struct Signed {
     key: Key,
     id: KeyId,
-    signed: Result<(PublicKey, [u8; CHALLENGE], Signature)>,
+    signed: Result<(Escrowed, Challenge)>,
 }
 
 impl Line {
@@ -122,36 +115,23 @@ fn hsm(
 }
 
 /// Unwraps a key, has it sign a fresh random challenge, and destroys it.
-fn sign(
-    recovery: Option<&Recovery>,
-    entry: &KeyEntry,
-) -> Result<(PublicKey, [u8; CHALLENGE], Signature)> {
+fn sign(recovery: Option<&Recovery>, entry: &KeyEntry) -> Result<(Escrowed, Challenge)> {
     let subject = || format!("key {} ({})", entry.row.name, entry.row.id);
     let Some(recovery) = recovery else {
         return Err(Error::verification("unwrap", subject(), "the KEK is not there"));
     };
     let missing = || Error::verification("unwrap", subject(), "its private half is not there");
     let escrowed = Escrowed::of(entry)?.ok_or_else(missing)?;
-    let mut challenge = [0; CHALLENGE];
-    aws_lc_rs::rand::fill(&mut challenge)
-        .map_err(|_| Error::unavailable("prove", subject(), "no random numbers"))?;
     let key = recovery.unwrap(&escrowed.spec, &escrowed.wrapped, Lasting::Session)?;
-    let how = escrowed.spec.algorithm.default_mechanism();
-    let signature = recovery.sign(&key, how, &challenge);
+    let challenge = escrowed.challenge(recovery, &key);
     recovery.destroy(key)?;
-    Ok((escrowed.public, challenge, signature?))
+    Ok((escrowed, challenge?))
 }
 
 fn verify(signatures: &Receiver<Signed>, say: &Say) -> Keys {
     let mut keys = Keys::default();
     for Signed { mut key, id, signed } in signatures {
-        let proven = signed.and_then(|(public, challenge, signature)| {
-            x509::proves(&public, &challenge, &signature).map_err(|error| {
-                let why = format!("what it signs is not by its public key: {}", error.why);
-                Error::verification("prove", format!("key {}", key.name), why)
-            })
-        });
-        match proven {
+        match signed.and_then(|(escrowed, challenge)| escrowed.holds(&challenge)) {
             Ok(()) => keys.proven += 1,
             Err(error) => {
                 key.outcome = KeyOutcome::Failed;

@@ -7,7 +7,7 @@ use vault_backup::{KeyEntry, KeyRow, Wrapped};
 
 use crate::error::{Error, Result};
 use crate::keystore::{
-    Algorithm, Escrow, KeySpec, PublicKey, WrapMechanism, WrappedKey,
+    Algorithm, Escrow, KeySpec, PublicKey, Signature, WrapMechanism, WrappedKey,
     pkcs11::{Lasting, Recovered, Recovery},
 };
 use crate::store::KeyPurpose;
@@ -27,6 +27,13 @@ pub struct Escrowed {
     pub wrapped: WrappedKey,
     /// Its name.
     pub name: String,
+}
+
+/// A random message and its signature by a key that was unwrapped.
+#[derive(Debug)]
+pub struct Challenge {
+    message: [u8; CHALLENGE],
+    signature: Signature,
 }
 
 impl Escrowed {
@@ -49,7 +56,7 @@ impl Escrowed {
     /// As [`Recovery::unwrap`], and `Verification` where its signature is not its public half's.
     pub fn unwrap(&self, recovery: &Recovery, lasting: Lasting) -> Result<Recovered> {
         let key = recovery.unwrap(&self.spec, &self.wrapped, lasting)?;
-        match self.prove(recovery, &key, &self.public) {
+        match self.prove(recovery, &key) {
             Ok(()) => Ok(key),
             Err(error) => {
                 recovery.destroy(key)?;
@@ -58,18 +65,33 @@ impl Escrowed {
         }
     }
 
-    /// Has a key of the token sign a fresh random challenge, and holds the signature against a
-    /// public key: its row's, or the one in its certificate.
+    /// Has its key in the token sign a fresh random challenge, and holds the signature against its
+    /// public half.
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn prove(&self, recovery: &Recovery, key: &Recovered) -> Result<()> {
+        self.holds(&self.challenge(recovery, key)?)
+    }
+
+    /// Has its key in the token sign a fresh random challenge.
+    ///
+    /// # Errors
+    /// As [`Recovery::sign`].
+    pub fn challenge(&self, recovery: &Recovery, key: &Recovered) -> Result<Challenge> {
+        let mut message = [0; CHALLENGE];
+        aws_lc_rs::rand::fill(&mut message)
+            .map_err(|_| Error::unavailable("prove", self.subject(), "no random numbers"))?;
+        let how = self.spec.algorithm.default_mechanism();
+        Ok(Challenge { message, signature: recovery.sign(key, how, &message)? })
+    }
+
+    /// Holds a challenge's signature against its public half; no token is asked.
     ///
     /// # Errors
     /// `Verification` where it does not match.
-    pub fn prove(&self, recovery: &Recovery, key: &Recovered, public: &PublicKey) -> Result<()> {
-        let mut challenge = [0; CHALLENGE];
-        aws_lc_rs::rand::fill(&mut challenge)
-            .map_err(|_| Error::unavailable("prove", self.subject(), "no random numbers"))?;
-        let how = self.spec.algorithm.default_mechanism();
-        let signature = recovery.sign(key, how, &challenge)?;
-        x509::proves(public, &challenge, &signature).map_err(|error| {
+    pub fn holds(&self, Challenge { message, signature }: &Challenge) -> Result<()> {
+        x509::proves(&self.public, message, signature).map_err(|error| {
             let why = format!("what it signs is not by its public key: {}", error.why);
             Error::verification("prove", self.subject(), why).hint(
                 "the backup's wrapped key and its row are not of one pair: use another backup",

@@ -13,7 +13,7 @@ use std::{
 use time::{OffsetDateTime, macros::format_description};
 
 use super::marks::{self, SWAP, Swap};
-use crate::audit::{AuditLog, Entry, Options};
+use crate::audit::{AuditLog, Entry, Options, sync_directory};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fault::crash_point;
@@ -123,10 +123,4 @@ pub async fn complete_swap(store: &dyn Store, log: &Path) -> Result<()> {
     store.put_settings(&[(SWAP, "")]).await?;
     tracing::info!(aside = %set_aside.display(), "the restored audit log goes on");
     Ok(())
-}
-
-/// Syncs the directory that a file is in.
-pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -27,7 +27,7 @@ use vault_backup::{Checkpoint, Facts, Manifest};
 use vault_custody::shares::Kek;
 
 use super::{LeftOut, place};
-use crate::audit::{AuditLog, Entry, Options, Outcome};
+use crate::audit::{self, AuditLog, Entry, Options, Outcome};
 use crate::clock::Clock;
 use crate::config::{self, Hsm};
 use crate::error::{Error, Result};
@@ -308,7 +308,7 @@ impl Doing<'_> {
         let restored = log::restored(log);
         log::link(&restored, *options, clock.clone(), record).await?;
         crash_point!("restore.linked");
-        log::sync_directory(log).map_err(|e| Error::unavailable("sync", "the audit log", e))
+        audit::sync_directory(log).map_err(|e| Error::unavailable("sync", "the audit log", e))
     }
 
     /// The one transaction that makes this that vault.

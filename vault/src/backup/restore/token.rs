@@ -174,9 +174,7 @@ impl Unwrapping<'_> {
         let mut halves = filling.before.remove(&key.spec.id).unwrap_or_default();
         // What an interrupted restore has left is not believed: it proves itself as a new one does.
         let right = |private| {
-            recovery
-                .check(&key.spec, private)
-                .and_then(|()| key.prove(recovery, private, &key.public))
+            recovery.check(&key.spec, private).and_then(|()| key.prove(recovery, private))
         };
         let kept = halves.private.as_ref().is_some_and(|private| right(private).is_ok());
         if !kept {
