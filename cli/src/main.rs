@@ -7,6 +7,7 @@ mod error;
 mod files;
 mod output;
 mod profile;
+mod progress;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,6 @@
 //! Results: a table for people, JSON for programs. The same fields feed both.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::{Duration, Instant},
-};
+use std::io::Write as _;
 
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
@@ -47,51 +44,6 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// How far long work has come, on stderr and only on a terminal; its line goes when it ends.
-pub struct Progress {
-    what: &'static str,
-    shown: Option<Instant>,
-    terminal: bool,
-}
-
-impl Progress {
-    /// Of this work.
-    pub fn new(what: &'static str) -> Self {
-        Self { what, shown: None, terminal: std::io::stderr().is_terminal() }
-    }
-
-    /// So many bytes are done.
-    pub fn bytes(&mut self, done: u64) {
-        let often = Duration::from_millis(100);
-        if self.terminal && self.shown.is_none_or(|shown| shown.elapsed() >= often) {
-            self.shown = Some(Instant::now());
-            let (whole, tenths) = (done >> 20, ((done % (1 << 20)) * 10) >> 20);
-            let _ = write!(std::io::stderr(), "\r{}: {whole}.{tenths} MiB", self.what);
-        }
-    }
-
-    /// So many of so many are done of one of several stages.
-    pub fn stage(&mut self, stage: &str, done: u64, total: u64) {
-        if self.terminal {
-            self.shown = Some(Instant::now());
-            let percent = done.saturating_mul(100) / total.max(1);
-            let what = self.what;
-            let _ = write!(
-                std::io::stderr(),
-                "\r{what}: {stage} {done} of {total} ({percent} %)\u{1b}[K"
-            );
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
-        }
-    }
-}
-
 /// JSON, one object or one array.
 ///
 /// # Errors
@@ -110,8 +62,7 @@ pub fn list<T: Row>(format: Format, rows: &[T]) -> Result<()> {
     match format {
         Format::Json => json(&rows),
         Format::Table => {
-            let mut table = Table::new();
-            table.load_style(presets::NOTHING);
+            let mut table = bare();
             table.set_header(T::HEADER.iter().copied());
             for row in rows {
                 table.add_row(row.cells());
@@ -121,7 +72,7 @@ pub fn list<T: Row>(format: Format, rows: &[T]) -> Result<()> {
     }
 }
 
-/// One thing: its fields line by line, or an object.
+/// One thing: its fields line by line and below them a table for each list of things in it, or an object.
 ///
 /// # Errors
 /// Where stdout is closed.
@@ -130,33 +81,58 @@ pub fn one<T: Serialize>(format: Format, thing: &T) -> Result<()> {
         return json(thing);
     }
     let value = serde_json::to_value(thing).map_err(|e| Error::local("encode", "the result", e))?;
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    add_fields(&mut table, "", &value);
-    text(&format!("{}\n", table.trim_fmt()))
+    text(&for_people(&value))
 }
 
-/// Fields as `name: value`, nested ones as `outer.inner`.
-fn add_fields(table: &mut Table, prefix: &str, value: &Value) {
+fn for_people(value: &Value) -> String {
+    let mut table = bare();
+    let mut lists = Vec::new();
+    for (name, value) in fields("", value) {
+        match value {
+            Value::Array(items) if items.iter().any(Value::is_object) => lists.push((name, items)),
+            value => drop(table.add_row([name, plain(value)])),
+        }
+    }
+    let mut text = format!("{}\n", table.trim_fmt());
+    for (name, items) in lists {
+        text.push_str(&format!("\n {name}\n{}\n", rows(items).trim_fmt()));
+    }
+    text
+}
+
+/// Fields as `name`, nested ones as `outer.inner`.
+fn fields<'a>(prefix: &str, value: &'a Value) -> Vec<(String, &'a Value)> {
+    let Value::Object(object) = value else { return vec![(prefix.to_owned(), value)] };
     let name = |key: &str| match prefix {
         "" => key.to_owned(),
         prefix => format!("{prefix}.{key}"),
     };
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                add_fields(table, &name(key), value);
-            }
-        }
-        Value::Array(items) if items.iter().any(Value::is_object) => {
-            for (at, item) in items.iter().enumerate() {
-                add_fields(table, &name(&at.to_string()), item);
-            }
-        }
-        value => {
-            table.add_row([prefix.to_owned(), plain(value)]);
+    object.iter().flat_map(|(key, value)| fields(&name(key), value)).collect()
+}
+
+/// A table of things that need not have all the same fields.
+fn rows(items: &[Value]) -> Table {
+    let items: Vec<Vec<_>> = items.iter().map(|item| fields("", item)).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in items.iter().flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
         }
     }
+    let mut table = bare();
+    table.set_header(names.iter().map(|name| name.replace('_', " ").to_uppercase()));
+    for item in &items {
+        let found = |name: &&str| item.iter().find(|(other, _)| other == name);
+        let cell = |name| found(name).map_or_else(|| "-".to_owned(), |(_, value)| plain(value));
+        table.add_row(names.iter().map(cell));
+    }
+    table
+}
+
+fn bare() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
 }
 
 fn plain(value: &Value) -> String {
@@ -232,5 +208,29 @@ mod tests {
     fn nothing_is_a_dash_and_lists_are_one_line() {
         assert_eq!(plain(&Value::Null), "-");
         assert_eq!(plain(&serde_json::json!(["a", "b"])), "a, b");
+    }
+
+    #[test]
+    fn lists_of_things_are_tables_of_their_own() {
+        let thing = serde_json::json!({
+            "name": "shop",
+            "deployments": [{ "agent": "web1", "held_version": 2 }, { "agent": "web2", "error": "no" }],
+            "ca": { "url": null },
+        });
+        let shown = for_people(&thing);
+        let lines: Vec<_> =
+            shown.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!(
+            lines,
+            [
+                vec!["ca.url", "-"],
+                vec!["name", "shop"],
+                vec![],
+                vec!["deployments"],
+                vec!["AGENT", "HELD", "VERSION", "ERROR"],
+                vec!["web1", "2", "-"],
+                vec!["web2", "-", "no"],
+            ]
+        );
     }
 }

@@ -12,7 +12,8 @@ use vault_proto::{
 
 use super::{Context, Counts, heard, unfinished::Unfinished};
 use crate::error::{Error, Result};
-use crate::output::{self, Progress};
+use crate::output;
+use crate::progress::Progress;
 
 #[derive(Serialize)]
 struct Made {
@@ -46,7 +47,7 @@ pub(super) async fn run(context: &Context, out: &Path, recipients: Vec<String>) 
     let request = Request::new(v1::CreateBackupRequest { recipients });
     let mut stream = heard(backups.create_backup(request)).await??.into_inner();
     let (mut not_escrowed, mut summary) = (Vec::new(), None);
-    let mut progress = Progress::new("backup");
+    let progress = Progress::new("backup");
     while let Some(message) = heard(stream.message()).await?? {
         match message.event {
             Some(Event::Data(bytes)) => {

@@ -12,7 +12,8 @@ use vault_proto::{
 use super::{Context, Counts, heard, unfinished::Unfinished};
 use crate::client::{Client, call};
 use crate::error::{Error, Result};
-use crate::output::{self, Progress, Row};
+use crate::output::{self, Row};
+use crate::progress::Progress;
 
 /// How long one may take: with as many keys as a vault has, at a slow HSM.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
@@ -114,7 +115,7 @@ pub(in crate::cmd) async fn fetch_into(
     let subject = format!("backup {id}");
     let request = Request::new(v1::ReadBackupRequest { id });
     let mut stream = heard(backups.read_backup(request)).await??.into_inner();
-    let mut progress = Progress::new("backup");
+    let progress = Progress::new("backup");
     let mut backup = None;
     while let Some(message) = heard(stream.message()).await?? {
         match message.event {

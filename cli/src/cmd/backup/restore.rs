@@ -25,7 +25,8 @@ use super::{Context, Counts, heard, verify};
 use crate::client::call;
 use crate::cmd::operator;
 use crate::error::{Error, Result};
-use crate::output::{self, Progress};
+use crate::output;
+use crate::progress::Progress;
 
 /// Bytes of one message.
 const CHUNK: usize = 256 * 1024;
@@ -244,7 +245,7 @@ async fn send(
     let call = restores.restore(ReceiverStream::new(sent));
     let mut told = heard(call).await??.into_inner();
     let (mut lost, mut summary) = (Vec::new(), None);
-    let mut progress = Progress::new("restore");
+    let progress = Progress::new("restore");
     while let Some(message) = heard(told.message()).await?? {
         match message.event {
             Some(Event::Progress(v1::RestoreProgress { stage, done, total })) => {

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use super::{Context, Counts};
 use crate::error::{Error, Result};
-use crate::output::{self, Progress};
+use crate::output;
+use crate::progress::Progress;
 
 /// What is said of a backup that does not hold.
 const BROKEN: &str =
@@ -64,7 +65,7 @@ pub(super) fn run(
 pub(super) fn whole(file: &Path, identities: &Identities) -> Result<Manifest> {
     let subject = format!("backup {}", file.display());
     let opened = File::open(file).map_err(|e| Error::invalid("read", subject.as_str(), e))?;
-    let mut progress = Progress::new("verified");
+    let progress = Progress::new("verified");
     let opened = BufReader::new(opened);
     let checked = vault_backup::verify(identities, opened, |read| progress.bytes(read));
     drop(progress);

@@ -18,7 +18,7 @@ use vault_proto::error::ErrorKind;
 
 use super::{Run, scratch::Scratch};
 use crate::error::{Error, Result};
-use crate::output::Progress;
+use crate::progress::Progress;
 
 /// The most that is read of what it has to say for people.
 const LAST_WORDS: u64 = 64 * 1024;
@@ -65,12 +65,12 @@ pub(super) async fn drill(args: &Run, file: &Path, size: u64, scratch: &Scratch)
     let mut found = Found::default();
     let mut ended = false;
     if let Some(stdout) = stdout {
-        let mut progress = Progress::new("drill");
+        let progress = Progress::new("drill");
         let mut lines = BufReader::new(stdout).lines();
         while let Some(line) = lines.next_line().await.map_err(failed)? {
             let event = serde_json::from_str(&line)
                 .map_err(|e| Error::local("read", "the words of vaultd", e))?;
-            ended |= found.take(event, size, &mut progress);
+            ended |= found.take(event, size, &progress);
         }
     }
     let status = child.wait().await.map_err(failed)?;
@@ -108,7 +108,7 @@ fn command(vaultd: PathBuf, args: &Run, file: &Path, scratch: &Scratch) -> Comma
 
 impl Found {
     /// Takes what was said; whether it was the last word.
-    fn take(&mut self, event: Event, size: u64, progress: &mut Progress) -> bool {
+    fn take(&mut self, event: Event, size: u64, progress: &Progress) -> bool {
         match event {
             Event::Facts(facts) => self.facts = Some(facts),
             Event::Progress { bytes, keys } => {
