@@ -49,6 +49,12 @@ if [ "${1:-}" = --for-tests ]; then
     # Web servers besides nginx that use the vault's keys.
     need apache2-bin program apache2
     need haproxy program haproxy
+    # An nginx that hands TLS-ALPN-01 challenges to the agent.
+    need libnginx-mod-stream test -e /usr/lib/nginx/modules/ngx_stream_module.so
+    # DNS servers that dns-01 challenges are written to.
+    need bind9 program named
+    need bind9-dnsutils program nsupdate
+    need knot program knotd
 fi
 
 packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')

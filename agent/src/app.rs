@@ -20,6 +20,7 @@ use crate::install::Installer;
 use crate::keys;
 use crate::signer::Signer;
 use crate::subscribe::{self, Subscriber};
+use crate::tls_alpn::Responder;
 
 /// Reports that may wait for the stream.
 const REPORTS: usize = 64;
@@ -35,6 +36,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let state_dir = config.state_dir.clone();
     let identity = blocking(move || Identity::load(&state_dir)).await?;
     let presenter = Presenter::new(config.http01.as_ref(), &config.state_dir, stop.clone()).await?;
+    let tls_alpn01 = match &config.tls_alpn01 {
+        None => None,
+        Some(tls_alpn01) => Some(Responder::new(tls_alpn01.listen, stop.clone()).await?),
+    };
     let signer = match &config.signer {
         None => None,
         Some(signer) => {
@@ -51,7 +56,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let mut tasks = JoinSet::new();
     let listed = signer.as_ref().map_or_else(|| exchange.desired.clone(), Signer::listed);
     let install = Exchange { desired: listed, ..exchange.clone() };
-    tasks.spawn(presenter.run(exchange.clone(), stop.clone()));
+    tasks.spawn(presenter.run(tls_alpn01, exchange.clone(), stop.clone()));
     if let Some(signer) = signer {
         tasks.spawn(signer.run(exchange.desired.clone(), stop.clone()));
     }

@@ -23,6 +23,7 @@ use crate::desired::{Exchange, Report};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::install::target::{Access, Content, Target};
+use crate::tls_alpn::Responder;
 
 /// Where challenges live (RFC 8555 section 8.3, RFC 8615).
 const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
@@ -30,6 +31,9 @@ const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
 const FOLDERS: &[&str] = &[".well-known", "acme-challenge"];
 /// Requests that the agent's own listener answers at once.
 const CONNECTIONS: usize = 64;
+
+/// The kind of challenge that [`Responder`] shows.
+const TLS_ALPN: &str = "tls-alpn-01";
 
 type Answers = Arc<ArcSwap<BTreeMap<String, String>>>;
 
@@ -81,8 +85,13 @@ impl Presenter {
         }
     }
 
-    /// Follows the desired state until `stop`.
-    pub async fn run(self, mut exchange: Exchange, stop: CancellationToken) {
+    /// Follows the desired state until `stop`; `tls_alpn` shows what is not HTTP-01's.
+    pub async fn run(
+        self,
+        tls_alpn: Option<Responder>,
+        mut exchange: Exchange,
+        stop: CancellationToken,
+    ) {
         let (mut connection, mut presented) = (0, BTreeSet::new());
         loop {
             let desired = exchange.desired.borrow_and_update().clone();
@@ -93,9 +102,15 @@ impl Presenter {
             if desired.known {
                 let wanted = &desired.challenges;
                 let cleaned = self.keep_only(wanted);
+                if let Some(responder) = &tls_alpn {
+                    responder.keep_only(wanted);
+                }
                 for (token, challenge) in wanted.iter() {
                     if presented.insert(token.clone()) {
-                        let outcome = cleaned.clone().and_then(|()| self.present(challenge));
+                        let outcome = match challenge.kind.as_str() {
+                            TLS_ALPN => present_by(tls_alpn.as_ref(), challenge),
+                            _ => cleaned.clone().and_then(|()| self.present(challenge)),
+                        };
                         let report = report(token, outcome);
                         let report = Report { connection, report };
                         if exchange.reports.send(report).await.is_err() {
@@ -167,6 +182,15 @@ impl Presenter {
             }
         }
     }
+}
+
+/// Shows a TLS-ALPN-01 challenge, where that is set up.
+fn present_by(responder: Option<&Responder>, challenge: &v1::WantedChallenge) -> Result<()> {
+    let none = || {
+        let subject = format!("the challenge for {}", challenge.identifier);
+        Error::invalid("present", subject, "no [tls_alpn01] is configured")
+    };
+    responder.ok_or_else(none)?.present(challenge)
 }
 
 /// RFC 8555 section 8.1: base64url, and long enough not to be guessed.
@@ -259,6 +283,7 @@ mod tests {
             token: "tok".to_owned(),
             key_authorization: "tok.thumb".to_owned(),
             identifier: "a.example".to_owned(),
+            kind: String::new(),
         };
         (presenter, challenge)
     }

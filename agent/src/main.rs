@@ -18,6 +18,7 @@ mod signer;
 mod snippet;
 mod status;
 mod subscribe;
+mod tls_alpn;
 
 use std::{
     io::{IsTerminal as _, Write as _},

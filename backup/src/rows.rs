@@ -158,14 +158,15 @@ rows! {
     CertificateRow {
         name: CertificateName, account: AccountName, identifiers: Json<Vec<String>>,
         challenge: Word, custody: Word, algorithm: Word, profile: Option<String>,
-        must_staple: i64, tls_use: Word, rotate_key: i64, status: Word, current_version: u64,
-        key_id: Option<KeyId>, renew_at: i64, failed_attempts: u32, last_error: Option<String>,
+        must_staple: i64, tls_use: Word, rotate_key: i64,
+        fallback: Json<Vec<AccountName>>, preferred_chain: Option<String>, ca_place: u32,
+        ca_failures: u32, status: Word, current_version: u64, key_id: Option<KeyId>, renew_at: i64, failed_attempts: u32, last_error: Option<String>,
         created_at: i64,
     }
     /// A version of a certificate.
     VersionRow {
-        certificate: CertificateName, version: u64, chain_pem: String, serial: String,
-        not_before: i64, not_after: i64, fingerprint: String, key_id: Option<KeyId>,
+        certificate: CertificateName, version: u64, account: AccountName, chain_pem: String,
+        serial: String, not_before: i64, not_after: i64, fingerprint: String, key_id: Option<KeyId>,
         issued_at: i64, revoked: Option<String>,
     }
     /// An order.

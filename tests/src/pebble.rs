@@ -18,11 +18,13 @@ pub struct Behaviour {
     pub external_account: Option<(String, String)>,
     /// How long its certificates are valid, in seconds.
     pub validity: u32,
+    /// The port on 127.0.0.1 of the name server that it asks; without one every name leads there.
+    pub dns: Option<u16>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { nonce_reject: 20, external_account: None, validity: 157_766_400 }
+        Self { nonce_reject: 20, external_account: None, validity: 157_766_400, dns: None }
     }
 }
 
@@ -34,6 +36,8 @@ pub struct Pebble {
     behaviour: Behaviour,
     /// Where it validates HTTP-01.
     pub http01: SocketAddr,
+    /// Where it validates TLS-ALPN-01.
+    pub tls_alpn01: SocketAddr,
     _dns: Process,
     process: Process,
     /// Dropped last: what the program has written is read when it is dropped.
@@ -54,12 +58,24 @@ impl Pebble {
     pub fn start_with(behaviour: Behaviour) -> Self {
         let dir = tempfile::tempdir().expect("directory");
         let (address, management) = (local(free_port()), local(free_port()));
-        let (http01, dns) = (local(free_port()), free_port());
+        let (http01, tls_alpn01) = (local(free_port()), local(free_port()));
+        let own_dns = free_port();
+        let dns = behaviour.dns.unwrap_or(own_dns);
         write_certificate(&dir);
-        let process_dns = start_dns(&dir, dns);
-        let process = start_ca(&dir, address, management, http01.port(), dns, &behaviour);
-        let mut pebble =
-            Self { dir, address, management, dns, behaviour, http01, _dns: process_dns, process };
+        let process_dns = start_dns(&dir, own_dns);
+        let ports = (http01.port(), tls_alpn01.port());
+        let process = start_ca(&dir, address, management, ports, dns, &behaviour);
+        let mut pebble = Self {
+            dir,
+            address,
+            management,
+            dns,
+            behaviour,
+            http01,
+            tls_alpn01,
+            _dns: process_dns,
+            process,
+        };
         pebble.process.wait_listening(address);
         pebble.process.wait_listening(management);
         pebble
@@ -114,9 +130,9 @@ impl Pebble {
 
     /// Starts it again: as Pebble keeps nothing, it has forgotten every account and order.
     pub fn restart(&mut self) {
-        let port = self.http01.port();
+        let ports = (self.http01.port(), self.tls_alpn01.port());
         self.process =
-            start_ca(&self.dir, self.address, self.management, port, self.dns, &self.behaviour);
+            start_ca(&self.dir, self.address, self.management, ports, self.dns, &self.behaviour);
         self.process.wait_listening(self.address);
     }
 
@@ -151,7 +167,7 @@ fn start_ca(
     dir: &TempDir,
     address: SocketAddr,
     management: SocketAddr,
-    http01: u16,
+    (http01, tls_alpn01): (u16, u16),
     dns: u16,
     behaviour: &Behaviour,
 ) -> Process {
@@ -161,7 +177,7 @@ fn start_ca(
         "certificate": dir.path().join("tls.pem"),
         "privateKey": dir.path().join("tls.key"),
         "httpPort": http01,
-        "tlsPort": free_port(),
+        "tlsPort": tls_alpn01,
         "ocspResponderURL": "",
         "certificateValidityPeriod": behaviour.validity,
         "externalAccountBindingRequired": behaviour.external_account.is_some(),

@@ -9,7 +9,7 @@ use vault::{
         AccountRecord, AccountStatus, Accounts as _, AgentRecord, AgentStatus, Agents as _,
         CertificateRecord, CertificateStatus, Certificates as _, ChallengeKind, ChallengeRecord,
         Custody, Identifier, KeyPurpose, KeyRecord, KeyState, Keys as _, OrderRecord, OrderState,
-        TlsUse, VersionRecord, sql::SqlStore,
+        TlsUse, Turn, VersionRecord, sql::SqlStore,
     },
 };
 use vault_proto::ids::{AgentName, CertificateName, KeyId, OrderId};
@@ -86,6 +86,9 @@ pub fn certificate(certificate: &str) -> CertificateRecord {
         must_staple: true,
         tls_use: TlsUse::Tls13,
         rotate_key: true,
+        fallback: Vec::new(),
+        preferred_chain: Some("Root X1".to_owned()),
+        turn: Turn { place: 1, failures: 2 },
         status: CertificateStatus::Pending,
         current_version: 0,
         key_id: None,
@@ -128,6 +131,7 @@ pub fn version(order: &OrderRecord) -> VersionRecord {
     VersionRecord {
         certificate: order.certificate.clone(),
         version: order.version,
+        account: order.account.clone(),
         chain_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         serial: format!("{:02x}", order.version),
         not_before: start(),

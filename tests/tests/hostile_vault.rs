@@ -104,6 +104,7 @@ fn challenge(token: &str) -> v1::WantedChallenge {
         token: token.to_owned(),
         key_authorization: "* * * * * root touch /tmp/owned".to_owned(),
         identifier: SITE.to_owned(),
+        kind: String::new(),
     }
 }
 

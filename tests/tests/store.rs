@@ -8,6 +8,7 @@ mod store {
     mod world;
     mod accounts;
     mod agents;
+    mod alerts;
     mod certificates;
     mod columns;
     mod deployments;

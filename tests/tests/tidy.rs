@@ -18,8 +18,8 @@ const STOREYS: &[&[&str]] = &[
     &["main"],
     &["app"],
     &["api"],
-    &["accounts", "identities", "renewal", "push", "acme", "keyless", "signing", "backup"],
-    &["policy", "keystore", "x509", "store", "wire", "audit", "settings", "config"],
+    &["accounts", "identities", "renewal", "push", "acme", "keyless", "signing", "backup", "dns"],
+    &["policy", "keystore", "x509", "store", "wire", "audit", "settings", "config", "alerts"],
     &["clock", "error", "named", "fault"],
 ];
 
@@ -28,6 +28,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tonic", &["vault/src/api/", "vault/src/app/", "agent/src/", "cli/src/", "proto/src/"]),
     ("cryptoki", &["vault/src/keystore/pkcs11/"]),
     ("instant_acme", &["vault/src/acme/"]),
+    ("dns_update", &["vault/src/dns/"]),
+    ("hickory_resolver", &["vault/src/dns/"]),
     ("sqlx", &["vault/src/store/sql/"]),
     ("tar", &["backup/src/"]),
     ("zstd", &["backup/src/"]),

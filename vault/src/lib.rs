@@ -2,12 +2,14 @@
 
 pub mod accounts;
 pub mod acme;
+pub mod alerts;
 pub mod api;
 pub mod app;
 pub mod audit;
 pub mod backup;
 pub mod clock;
 pub mod config;
+pub mod dns;
 pub mod error;
 pub mod fault;
 pub mod identities;

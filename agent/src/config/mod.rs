@@ -24,6 +24,8 @@ pub struct Config {
     pub install: Vec<Install>,
     /// How HTTP-01 challenges are answered.
     pub http01: Option<Http01>,
+    /// How TLS-ALPN-01 challenges are answered.
+    pub tls_alpn01: Option<TlsAlpn01>,
     /// How web servers here use keys that the vault keeps.
     pub signer: Option<Signer>,
 }
@@ -96,6 +98,15 @@ pub enum Http01 {
     Webroot(PathBuf),
     /// The agent answers by itself on this address, where no web server uses port 80.
     Listen(SocketAddr),
+}
+
+/// `[tls_alpn01]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsAlpn01 {
+    /// Where the agent answers: port 443, where no web server uses it, else where one hands over those
+    /// who offer `acme-tls/1`.
+    pub listen: SocketAddr,
 }
 
 /// `[signer]`

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, fs, ops::Range, path::Path, time::Duration
 use serde::de::DeserializeOwned;
 use toml::{Spanned, de::DeTable, de::DeValue};
 
-use super::{Config, Http01, Install, Signer};
+use super::{Config, Http01, Install, Signer, TlsAlpn01};
 use crate::error::{Error, Result};
 
 /// No visitor of a web server waits longer.
@@ -35,6 +35,7 @@ const KNOWN: &[(&str, bool)] = &[
     ("vault", true),
     ("install", false),
     ("http01", false),
+    ("tls_alpn01", false),
     ("signer", false),
 ];
 
@@ -66,6 +67,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     let state_dir: Option<std::path::PathBuf> = reader.field("state_dir");
     let vault: Option<super::Vault> = reader.field("vault");
     let http01: Option<Http01> = reader.field("http01");
+    let tls_alpn01: Option<TlsAlpn01> = reader.field("tls_alpn01");
     let signer: Option<Signer> = reader.field("signer");
     let installs = reader.installs();
     let lines = reader.lines_of("vault");
@@ -100,7 +102,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     match (state_dir, vault) {
         (Some(state_dir), Some(vault)) if reader.faults.is_empty() => {
             let install = installs.into_iter().map(|placed| placed.install).collect();
-            Ok(Config { state_dir, vault, install, http01, signer })
+            Ok(Config { state_dir, vault, install, http01, tls_alpn01, signer })
         }
         _ => Err(reader.sorted()),
     }

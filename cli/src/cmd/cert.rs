@@ -131,6 +131,13 @@ pub struct Issue {
     /// Make a new HSM key for each renewal; not together with --tls-use digest.
     #[arg(long)]
     rotate_key: bool,
+    /// Accounts of other CAs, tried in turn where --account's cannot issue; separated by commas.
+    #[arg(long, value_name = "ACCOUNT", value_delimiter = ',')]
+    fallback: Vec<String>,
+    /// The issuer whose chain is taken where the CA offers several: the common name in the topmost
+    /// certificate, or its SHA-256 fingerprint.
+    #[arg(long, value_name = "ISSUER")]
+    preferred_chain: Option<String>,
     /// An agent that gets it; may be repeated.
     #[arg(long = "deploy-to", value_name = "AGENT", num_args = 1..)]
     deploy_to: Vec<String>,
@@ -163,6 +170,8 @@ fn issue_request(args: Issue) -> v1::IssueCertificateRequest {
         must_staple: args.must_staple,
         tls_use: args.tls_use.as_str().to_owned(),
         rotate_key: args.rotate_key,
+        fallback: args.fallback,
+        preferred_chain: args.preferred_chain.unwrap_or_default(),
     }
 }
 

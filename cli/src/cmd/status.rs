@@ -1,5 +1,6 @@
 //! `vaultctl status`.
 
+mod alerts;
 mod backups;
 mod drills;
 
@@ -31,6 +32,7 @@ struct Shown {
     last_drill: Option<drills::LastDrill>,
     last_proven_backup: Option<drills::ProvenBackup>,
     findings: Vec<String>,
+    alerts: Vec<alerts::Alert>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +147,7 @@ fn shown(status: v1::StatusResponse) -> Shown {
         last_backup: last_backup.flatten(),
         backups,
         findings: status.findings,
+        alerts: status.alerts.into_iter().map(alerts::shown).collect(),
     }
 }
 

@@ -201,8 +201,8 @@ fn a_certificate_that_can_never_be_issued_is_not_declared() {
     scene.vault.ok(&["agent", "token", "web2"]);
     let cases: &[(&[&str], &str)] = &[
         (&["--challenge", "http-01"], "nobody could answer"),
-        (&["--challenge", "dns-01", "--deploy-to", "web1"], "dns-01 is not offered"),
-        (&["--challenge", "tls-alpn-01", "--deploy-to", "web1"], "tls-alpn-01 is not offered"),
+        (&["--challenge", "dns-01", "--deploy-to", "web1"], "no DNS is set up"),
+        (&["--challenge", "tls-alpn-01"], "nobody could answer"),
         (&["--challenge", "email", "--deploy-to", "web1"], "email"),
         (&["--deploy-to", "web1"], "--challenge"),
         (&["--challenge", "http-01", "--custody", "escrow", "--deploy-to", "web1"], "escrow"),

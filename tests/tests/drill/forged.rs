@@ -71,7 +71,8 @@ impl Rows {
             json!({
                 "name": "shop", "account": "ca", "identifiers": "[\"shop.example\"]",
                 "challenge": "http-01", "custody": custody, "algorithm": "ec-p256", "profile": null,
-                "must_staple": 0, "tls_use": "tls13", "rotate_key": 0, "status": "issued",
+                "must_staple": 0, "tls_use": "tls13", "rotate_key": 0, "fallback": "[]",
+                "preferred_chain": null, "ca_place": 0, "ca_failures": 0, "status": "issued",
                 "current_version": 1, "key_id": of, "renew_at": 1, "failed_attempts": 0,
                 "last_error": null, "created_at": 1,
             }),
@@ -79,7 +80,7 @@ impl Rows {
         self.add(
             Table::Versions,
             json!({
-                "certificate": "shop", "version": 1, "chain_pem": chain.pem, "serial": chain.serial,
+                "certificate": "shop", "version": 1, "account": "ca", "chain_pem": chain.pem, "serial": chain.serial,
                 "not_before": 1, "not_after": 2, "fingerprint": chain.fingerprint, "key_id": of,
                 "issued_at": 1, "revoked": null,
             }),

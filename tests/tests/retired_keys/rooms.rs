@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use vault::{
     accounts::Accounts,
     acme,
+    alerts::Alerts,
     audit::{self, AuditLog},
     clock::ManualClock,
     keystore::{
@@ -21,7 +22,7 @@ use vault::{
     },
     policy::{Principal, RoleAuthorizer},
     push::Hub,
-    renewal::{Issuer, planner::Policy},
+    renewal::{Issuer, IssuerParts, Presenters, planner::Policy},
     signing::{NewKey, Signing},
     store::{
         CertificateRecord, Certificates as _, KeyPurpose, KeyRecord, KeyState, Keys as _,
@@ -74,7 +75,18 @@ impl Rooms {
         let options = acme::Options { request_timeout: LONG };
         let accounts = Accounts::new(store.clone(), signing.clone(), clocks.clone(), options);
         let policy = Policy { renew_after: 0.5 };
-        let issuer = Issuer::new(store.clone(), signing.clone(), hub, clocks, policy, accounts);
+        let alerts = Alerts::new(store.clone(), audit.clone(), clocks.clone());
+        let presenters = Presenters::new(hub.clone());
+        let issuer = Issuer::new(IssuerParts {
+            store: store.clone(),
+            signing: signing.clone(),
+            hub,
+            presenters,
+            clock: clocks,
+            policy,
+            accounts,
+            alerts,
+        });
         put_account(&store).await;
         Self { clock, keystore, store, audit, signing, issuer, _dir: dir }
     }

@@ -9,7 +9,7 @@ use vault::{
     store::{
         CertificateRecord, CertificateSettings, CertificateStatus, Certificates as _,
         ChallengeKind, Custody, DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _,
-        TlsUse,
+        TlsUse, Turn,
     },
 };
 
@@ -52,6 +52,9 @@ async fn a_certificate_reads_back_as_it_was_written(world: World) {
         must_staple: false,
         tls_use: TlsUse::Message,
         rotate_key: false,
+        fallback: vec![name("other-ca"), name("third-ca")],
+        preferred_chain: None,
+        turn: Turn::default(),
         status: CertificateStatus::Issued,
         current_version: u64::try_from(i64::MAX).unwrap(),
         key_id: Some(key.id),
@@ -71,11 +74,20 @@ async fn a_certificate_reads_back_as_it_was_written(world: World) {
 /// Settings of every kind.
 fn every_settings() -> Vec<CertificateSettings> {
     let mut all = Vec::new();
+    let chains = [(Vec::new(), None), (vec![name("other"), name("third")], Some("X1".to_owned()))];
     for (tls_use, challenge) in TlsUse::ALL.iter().zip(ChallengeKind::ALL) {
         for profile in [None, Some("shortlived".to_owned()), Some("classic".to_owned())] {
             for rotate_key in [true, false] {
-                let (tls_use, challenge, profile) = (*tls_use, *challenge, profile.clone());
-                all.push(CertificateSettings { challenge, profile, tls_use, rotate_key });
+                for (fallback, preferred_chain) in chains.clone() {
+                    all.push(CertificateSettings {
+                        challenge: *challenge,
+                        profile: profile.clone(),
+                        tls_use: *tls_use,
+                        rotate_key,
+                        fallback,
+                        preferred_chain,
+                    });
+                }
             }
         }
     }
@@ -89,8 +101,23 @@ async fn settings_are_changed_and_nothing_else(world: World) {
     let mut now = shop.clone();
     for to in every_settings() {
         assert!(store.change_settings(&shop.name, &now.settings(), &to).await.unwrap(), "{to:?}");
-        let CertificateSettings { challenge, profile, tls_use, rotate_key } = to;
-        now = CertificateRecord { challenge, profile, tls_use, rotate_key, ..now };
+        let CertificateSettings {
+            challenge,
+            profile,
+            tls_use,
+            rotate_key,
+            fallback,
+            preferred_chain,
+        } = to;
+        now = CertificateRecord {
+            challenge,
+            profile,
+            tls_use,
+            rotate_key,
+            fallback,
+            preferred_chain,
+            ..now
+        };
         assert_eq!(store.certificate(&shop.name).await.unwrap().as_ref(), Some(&now));
     }
     assert_eq!(store.certificate(&others[0]).await.unwrap(), Some(certificate("other")));

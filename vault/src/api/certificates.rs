@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use vault_proto::{
-    ids::{AgentName, CertificateName},
+    ids::{AccountName, AgentName, CertificateName},
     v1::{self, certificate_service_server::CertificateService},
 };
 
@@ -56,11 +56,17 @@ fn declaration(request: v1::IssueCertificateRequest) -> Result<Declaration> {
                 named => named.parse()?,
             },
             rotate_key: request.rotate_key,
+            fallback: accounts(&request.fallback)?,
+            preferred_chain: profile(request.preferred_chain),
         },
     })
 }
 
-/// An empty profile is the CA's default.
+fn accounts(names: &[String]) -> Result<Vec<AccountName>> {
+    names.iter().map(|name| Ok(name.parse()?)).collect()
+}
+
+/// An empty profile or issuer is the CA's default.
 fn profile(text: String) -> Option<String> {
     Some(text).filter(|profile| !profile.is_empty())
 }
@@ -71,6 +77,8 @@ fn settings_change(request: v1::UpdateCertificateRequest) -> Result<SettingsChan
         profile: request.profile.map(profile),
         tls_use: request.tls_use.map(|tls_use| tls_use.parse()).transpose()?,
         rotate_key: request.rotate_key,
+        fallback: request.fallback.map(|list| accounts(&list.names)).transpose()?,
+        preferred_chain: request.preferred_chain.map(profile),
     };
     if change == SettingsChange::default() {
         let subject = format!("certificate {}", request.name);
@@ -90,6 +98,9 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
     let deployments = context.store.deployments_of(&record.name).await?;
     let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
+    let names = record.fallback.iter().map(ToString::to_string).collect();
+    let issued_by = version.as_ref().map(|v| v.account.to_string()).unwrap_or_default();
+    let orders_with = record.account_in_turn().to_string();
     Ok(v1::Certificate {
         name: record.name.to_string(),
         account: record.account.to_string(),
@@ -114,6 +125,10 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         must_staple: record.must_staple,
         tls_use: record.tls_use.to_string(),
         rotate_key: record.rotate_key,
+        fallback: names,
+        preferred_chain: record.preferred_chain.unwrap_or_default(),
+        issued_by,
+        orders_with,
     })
 }
 

@@ -134,6 +134,7 @@ impl From<VersionRecord> for v1::CertificateVersion {
     fn from(version: VersionRecord) -> Self {
         Self {
             version: version.version,
+            account: version.account.to_string(),
             serial: version.serial,
             not_before: Some(timestamp(version.not_before)),
             not_after: Some(timestamp(version.not_after)),

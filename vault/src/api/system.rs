@@ -18,7 +18,7 @@ use crate::keystore::Escrow;
 use crate::policy::{Action, Principal};
 use crate::renewal::restored;
 use crate::settings;
-use crate::store::{AccountRecord, AgentStatus, CertificateRecord, KeyState};
+use crate::store::{AccountRecord, AgentStatus, AlertRecord, CertificateRecord, KeyState};
 use crate::x509::ca;
 
 /// How many renewals `Status` lists.
@@ -131,6 +131,7 @@ impl System {
             backup: Some(super::backup::status(&self.0).await?),
             last_drill: store.drills(1).await?.pop().map(drill),
             last_proven_drill: store.last_proven_drill().await?.map(drill),
+            alerts: store.open_alerts().await?.into_iter().map(alert).collect(),
             ..self.bare().await
         })
     }
@@ -175,6 +176,15 @@ fn renewal(certificate: CertificateRecord, not_after: Option<OffsetDateTime>) ->
         not_after: not_after.map(convert::timestamp),
         failed_attempts: certificate.failed_attempts,
         last_error: certificate.last_error.unwrap_or_default(),
+    }
+}
+
+fn alert(alert: AlertRecord) -> v1::Alert {
+    v1::Alert {
+        kind: alert.kind.to_string(),
+        subject: alert.subject,
+        detail: alert.detail,
+        since: Some(convert::timestamp(alert.since)),
     }
 }
 

@@ -8,12 +8,14 @@ use time::Duration;
 use super::{Parts, blocking, officer::OfficerProcess};
 use crate::accounts::Accounts;
 use crate::acme;
+use crate::alerts::Alerts;
 use crate::api::Rooms;
 use crate::audit::Record;
 use crate::backup::drills::Drills;
 use crate::backup::keks::{self, Keks};
 use crate::backup::{Backups, Keeper};
 use crate::config::Hsm;
+use crate::dns::Dns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identities::Identities;
 use crate::keyless::Keyless;
@@ -22,7 +24,7 @@ use crate::keystore::{
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
 };
 use crate::push::Hub;
-use crate::renewal::{Aftermath, Issuer, Runner, planner::Policy};
+use crate::renewal::{Aftermath, Issuer, IssuerParts, Presenters, Runner, planner::Policy};
 use crate::settings::Vault;
 use crate::signing::{Finding, Signing};
 
@@ -35,6 +37,8 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 pub(super) struct Opened {
     pub(super) rooms: Rooms,
     pub(super) runner: Runner,
+    /// Where dns-01 challenges are shown, if the configuration says so.
+    pub(super) dns: Option<Dns>,
 }
 
 /// Logs in to the token.
@@ -110,18 +114,27 @@ pub(super) fn assemble(
     findings: Vec<Finding>,
 ) -> Result<Opened> {
     let Parts { config, store, clock, .. } = parts.clone();
+    let alerts = Alerts::new(store.clone(), parts.audit.clone(), clock.clone());
     let hub = Hub::new(store.clone(), clock.clone());
     let options = acme::Options { request_timeout: config.acme.request_timeout };
     let accounts = Accounts::new(store.clone(), signing.clone(), clock.clone(), options);
     let policy = Policy { renew_after: config.acme.renew_after };
-    let issuer = Issuer::new(
-        store.clone(),
-        signing.clone(),
-        hub.clone(),
-        clock.clone(),
+    let dns = Dns::new(&config.acme, store.clone(), clock.clone())?;
+    let presenters = Presenters::new(hub.clone());
+    let presenters = match &dns {
+        Some(dns) => presenters.with_dns(Arc::new(dns.clone())),
+        None => presenters,
+    };
+    let issuer = Issuer::new(IssuerParts {
+        store: store.clone(),
+        signing: signing.clone(),
+        hub: hub.clone(),
+        presenters,
+        clock: clock.clone(),
         policy,
-        accounts.clone(),
-    );
+        accounts: accounts.clone(),
+        alerts,
+    });
     let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
     let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
     let runner = runner.with_aftermath(aftermath);
@@ -167,5 +180,5 @@ pub(super) fn assemble(
         keks,
         findings,
     };
-    Ok(Opened { rooms, runner })
+    Ok(Opened { rooms, runner, dns })
 }

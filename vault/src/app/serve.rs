@@ -185,6 +185,13 @@ impl Server {
         ));
         self.tasks.spawn(keep_backups(rooms.clone(), self.stop.clone()));
         self.tasks.spawn(watch_health(rooms, reporter.clone(), self.stop.clone()));
+        if let Some(dns) = opened.dns {
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                dns.run(stop).await;
+                Ok(())
+            });
+        }
         let (runner, stop) = (opened.runner, self.stop.clone());
         self.tasks.spawn(async move {
             runner.run(stop).await;

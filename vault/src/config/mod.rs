@@ -2,6 +2,7 @@
 //! nobody knows is a fault.
 
 mod backup;
+mod dns;
 mod parse;
 mod secret;
 
@@ -10,6 +11,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf
 use serde::Deserialize;
 
 pub use backup::{Backup, S3, TimeOfDay};
+pub use dns::{DnsProvider, DnsServer};
 pub use parse::{Fault, load, parse};
 pub use secret::SecretSource;
 
@@ -181,6 +183,14 @@ pub struct Acme {
     /// The part of its lifetime after which a certificate is renewed. Default 0.66, as the CA
     /// community recommends for lifetimes of 10 days and more.
     pub renew_after: f64,
+    /// Resolvers that are asked about the zones of dns-01 challenges. Default the system's.
+    pub resolvers: Vec<DnsServer>,
+    /// How long a zone's servers have to show a challenge's record before the attempt is given up.
+    /// Default 3 min.
+    #[serde(with = "humantime_serde")]
+    pub propagation_timeout: Duration,
+    /// Who writes the records of dns-01 challenges.
+    pub dns: Vec<DnsProvider>,
 }
 
 impl Default for Acme {
@@ -189,6 +199,9 @@ impl Default for Acme {
             request_timeout: Duration::from_secs(30),
             concurrent_orders: 16,
             renew_after: 2.0 / 3.0,
+            resolvers: Vec::new(),
+            propagation_timeout: Duration::from_secs(180),
+            dns: Vec::new(),
         }
     }
 }

@@ -161,6 +161,9 @@ impl Reader<'_> {
         if !(0.1..=0.95).contains(&config.acme.renew_after) {
             self.semantic("acme", "renew_after", "it must be from 0.1 to 0.95");
         }
+        for why in config.acme.dns.iter().flat_map(super::DnsProvider::faults) {
+            self.semantic("acme", "dns", &why);
+        }
         if config.acme.concurrent_orders == 0 {
             self.semantic("acme", "concurrent_orders", "it must be at least 1");
         }

@@ -117,6 +117,7 @@ mod tests {
         VersionRecord {
             certificate: "shop".parse().unwrap(),
             version,
+            account: "ca".parse().unwrap(),
             chain_pem: String::new(),
             serial: "02".to_owned(),
             not_before: at(begins),

@@ -172,7 +172,7 @@ impl Hub {
                     Some(Err(why)) => {
                         let subject = format!("agent {agent}");
                         return Err(Error::verification("present a challenge", subject, why)
-                            .hint("check [http01] in the agent's configuration"));
+                            .hint("check [http01] or [tls_alpn01] in the agent's configuration"));
                     }
                     None => all = false,
                 }

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Principal;
 use crate::store::{
-    AccountStatus, AgentStatus, CertificateRecord, CertificateSettings, CertificateStatus, Custody,
-    Identifier, KeyPurpose, KeyState, OrderState,
+    AgentStatus, CertificateRecord, CertificateSettings, CertificateStatus, ChallengeKind, Custody,
+    Identifier, KeyPurpose, KeyState, OrderState, Turn,
 };
 use crate::x509::chain::Chain;
 
@@ -66,17 +66,23 @@ impl Issuer {
     /// `NotFound` for an unknown account or agent, `Invalid` for what can never be issued,
     /// `Conflict` where the name is in use.
     pub async fn declare(&self, new: Declaration) -> Result<CertificateRecord> {
-        let account = self.accounts.find(&new.account).await?;
-        if account.status != AccountStatus::Valid {
-            let why = format!("account {} is {}", account.name, account.status);
-            return Err(Error::conflict("issue", format!("certificate {}", new.name), why));
-        }
+        let all: Vec<_> =
+            [&new.account].into_iter().chain(&new.settings.fallback).cloned().collect();
+        self.check_accounts("issue", &all).await?;
         check(&new)?;
+        self.presenters.of(new.settings.challenge)?;
         for agent in &new.deploy_to {
             self.active_agent(agent).await?;
         }
         let now = self.clock.now();
-        let CertificateSettings { challenge, profile, tls_use, rotate_key } = new.settings;
+        let CertificateSettings {
+            challenge,
+            profile,
+            tls_use,
+            rotate_key,
+            fallback,
+            preferred_chain,
+        } = new.settings;
         let certificate = CertificateRecord {
             name: new.name,
             account: new.account,
@@ -88,6 +94,9 @@ impl Issuer {
             must_staple: new.must_staple,
             tls_use,
             rotate_key,
+            fallback,
+            preferred_chain,
+            turn: Turn::default(),
             status: CertificateStatus::Pending,
             current_version: 0,
             key_id: None,
@@ -154,7 +163,7 @@ impl Issuer {
         let version = self.store.version(name, certificate.current_version).await?;
         let version = version.ok_or_else(|| conflict("no version was issued"))?;
         let chain = Chain::parse(&version.chain_pem)?;
-        let (_, account) = self.accounts.open(who, &certificate.account).await?;
+        let (_, account) = self.accounts.open(who, &version.account).await?;
         account.revoke(chain.leaf_der(), reason).await?;
         self.store.revoke_version(name, version.version, reason).await?;
         self.hub.changed(name).await;
@@ -180,6 +189,7 @@ impl Issuer {
             self.signing.destroy(who, KeyPurpose::Certificate, name.as_str()).await?;
         }
         self.store.delete_certificate(name).await?;
+        self.alerts.forget(&format!("certificate {name}")).await?;
         self.hub.changed(name).await;
         Ok(())
     }
@@ -252,8 +262,9 @@ fn check(new: &Declaration) -> Result<()> {
         return Err(invalid(format!("custody agent takes one agent, not {}", new.deploy_to.len()))
             .hint("pass --deploy-to once"));
     }
-    if new.deploy_to.is_empty() {
-        return Err(invalid("nobody could answer the http-01 challenge".to_owned())
+    let challenge = new.settings.challenge;
+    if new.deploy_to.is_empty() && challenge != ChallengeKind::Dns01 {
+        return Err(invalid(format!("nobody could answer the {challenge} challenge"))
             .hint("pass --deploy-to with the agent that the names lead to"));
     }
     Ok(())

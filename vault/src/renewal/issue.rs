@@ -7,7 +7,8 @@ use serde_json::json;
 use vault_proto::ids::{CertificateName, OrderId};
 
 use crate::accounts::Accounts;
-use crate::acme::{self, ChallengePresenter, OrderStatus};
+use crate::acme::{self, OrderStatus};
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault::crash_point;
@@ -21,6 +22,7 @@ use crate::store::{
 use crate::x509::{chain, csr};
 
 use super::planner::{self, Policy};
+use super::presenters::Presenters;
 use super::restored::Numbers;
 
 /// How long the CA may take over validation, and again over issuance. Public CAs take seconds;
@@ -36,11 +38,33 @@ pub struct Issuer {
     pub(super) store: Arc<dyn Store>,
     pub(super) signing: Signing,
     pub(super) hub: Arc<Hub>,
+    pub(super) presenters: Presenters,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy: Policy,
     pub(super) accounts: Accounts,
+    pub(super) alerts: Alerts,
     /// One agent after the other is heard.
     pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What an [`Issuer`] works with.
+pub struct Parts {
+    /// Everything that is not a private key.
+    pub store: Arc<dyn Store>,
+    /// Signs CSRs and makes keys.
+    pub signing: Signing,
+    /// Brings agents what changed.
+    pub hub: Arc<Hub>,
+    /// Who presents which challenge.
+    pub presenters: Presenters,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// When certificates are renewed.
+    pub policy: Policy,
+    /// ACME accounts.
+    pub accounts: Accounts,
+    /// What somebody has to know of.
+    pub alerts: Alerts,
 }
 
 /// What became of one step of work on a certificate.
@@ -54,15 +78,19 @@ pub enum Progress {
 
 impl Issuer {
     /// An issuer over these parts.
-    pub fn new(
-        store: Arc<dyn Store>,
-        signing: Signing,
-        hub: Arc<Hub>,
-        clock: Arc<dyn Clock>,
-        policy: Policy,
-        accounts: Accounts,
-    ) -> Self {
-        Self { store, signing, hub, clock, policy, accounts, hearing: Arc::default() }
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, signing, hub, presenters, clock, policy, accounts, alerts } = parts;
+        Self {
+            store,
+            signing,
+            hub,
+            presenters,
+            clock,
+            policy,
+            accounts,
+            alerts,
+            hearing: Arc::default(),
+        }
     }
 
     /// Brings a due certificate as far as it will go now: begins an order or goes on with the
@@ -101,7 +129,7 @@ impl Issuer {
             id: OrderId::random(),
             certificate: certificate.name.clone(),
             version: numbers.free(certificate.current_version + 1),
-            account: certificate.account.clone(),
+            account: certificate.account_in_turn().clone(),
             state: OrderState::AwaitingCsr,
             url: None,
             csr_der: None,
@@ -189,7 +217,7 @@ impl Issuer {
     }
 
     async fn drive(&self, certificate: &CertificateRecord, mut order: OrderRecord) -> Result<()> {
-        let (_, account) = self.accounts.open(&RENEWAL, &certificate.account).await?;
+        let (_, account) = self.accounts.open(&RENEWAL, &order.account).await?;
         let url = match &order.url {
             Some(url) => url.clone(),
             None => {
@@ -224,7 +252,7 @@ impl Issuer {
         let pem = account.certificate(&url, CA_DEADLINE).await?;
         crash_point!("issue.certificate");
         self.keep(certificate, &order, &pem).await?;
-        self.accounts.note(&certificate.account, None).await
+        self.accounts.note(&order.account, None).await
     }
 
     /// Proves control of every identifier that the CA still wants proven.
@@ -235,6 +263,7 @@ impl Issuer {
         account: &acme::Account,
         url: &url::Url,
     ) -> Result<()> {
+        let presenter = self.presenters.of(certificate.challenge)?;
         let progress = account.authorizations(url, certificate.challenge).await?;
         let records: Vec<_> = progress
             .challenges
@@ -249,7 +278,7 @@ impl Issuer {
         if !records.is_empty() {
             self.store.put_challenges(&records).await?;
             crash_point!("issue.challenges");
-            self.hub.present(&certificate.name, &progress.challenges).await?;
+            presenter.present(&certificate.name, &progress.challenges).await?;
             for challenge in &progress.challenges {
                 account.ready(url, challenge).await?;
             }
@@ -257,7 +286,7 @@ impl Issuer {
         let ready = account.wait_ready(url, CA_DEADLINE).await;
         self.store.remove_challenges(order.id).await?;
         let tokens: Vec<_> = records.into_iter().map(|record| record.token).collect();
-        self.hub.withdraw(&certificate.name, &tokens).await;
+        presenter.withdraw(&certificate.name, &tokens).await;
         ready
     }
 
@@ -282,6 +311,7 @@ impl Issuer {
         let version = VersionRecord {
             certificate: certificate.name.clone(),
             version: number,
+            account: order.account.clone(),
             chain_pem: chain.pem()?,
             serial: chain.serial(),
             not_before: chain.not_before(),
@@ -299,6 +329,7 @@ impl Issuer {
         );
         self.store.record_issuance(order.id, &version, renew_at).await?;
         crash_point!("issue.stored");
+        self.end_fallback(certificate, &order.account).await;
         tracing::info!(certificate = %certificate.name, version = number,
             serial = version.serial, not_after = %version.not_after, "issued");
         self.hub.changed(&certificate.name).await;
@@ -341,8 +372,9 @@ impl Issuer {
         tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
         let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
         let text = error.to_string();
+        let passed = self.pass_turn(&certificate, error).await?;
         match self.store.open_order(name).await? {
-            Some(order) if !resumable => {
+            Some(order) if !resumable || passed => {
                 self.store.fail_order(order.id, &text, attempts, at, now).await?;
             }
             _ => self.store.fail_attempt(name, &text, attempts, at).await?,

@@ -7,13 +7,16 @@
 mod declare;
 mod issue;
 pub mod planner;
+mod presenters;
 pub mod restored;
 mod retired;
 mod runner;
+mod turns;
 mod update;
 
 pub use declare::{Activity, Declaration};
-pub use issue::{Issuer, Progress};
+pub use issue::{Issuer, Parts as IssuerParts, Progress};
+pub use presenters::Presenters;
 pub use restored::Aftermath;
 pub use runner::Runner;
 pub use update::SettingsChange;

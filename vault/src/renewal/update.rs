@@ -1,7 +1,7 @@
 //! Changes of a certificate's settings that leave it the same certificate.
 
 use serde_json::{Value, json};
-use vault_proto::ids::CertificateName;
+use vault_proto::ids::{AccountName, CertificateName};
 
 use super::Issuer;
 use crate::error::{Error, Result};
@@ -18,6 +18,10 @@ pub struct SettingsChange {
     pub tls_use: Option<TlsUse>,
     /// Each renewal is for a new HSM key.
     pub rotate_key: Option<bool>,
+    /// Accounts of other CAs, tried in turn.
+    pub fallback: Option<Vec<AccountName>>,
+    /// The issuer whose chain is taken; `Some(None)` is the CA's default.
+    pub preferred_chain: Option<Option<String>>,
 }
 
 impl SettingsChange {
@@ -28,6 +32,8 @@ impl SettingsChange {
             profile: self.profile.unwrap_or(before.profile),
             tls_use: self.tls_use.unwrap_or(before.tls_use),
             rotate_key: self.rotate_key.unwrap_or(before.rotate_key),
+            fallback: self.fallback.unwrap_or(before.fallback),
+            preferred_chain: self.preferred_chain.unwrap_or(before.preferred_chain),
         }
     }
 
@@ -39,6 +45,8 @@ impl SettingsChange {
             ("profile", self.profile.as_ref().map(|profile| json!(profile))),
             ("tls_use", self.tls_use.map(|tls_use| json!(tls_use))),
             ("rotate_key", self.rotate_key.map(|rotate| json!(rotate))),
+            ("fallback", self.fallback.as_ref().map(|accounts| json!(accounts))),
+            ("preferred_chain", self.preferred_chain.as_ref().map(|issuer| json!(issuer))),
         ];
         for (name, to) in changes {
             if let Some(to) = to {
@@ -61,6 +69,12 @@ impl Issuer {
         let before = certificate.settings();
         let after = change.of(before.clone());
         check("update", name, &certificate.identifiers, &after)?;
+        self.presenters.of(after.challenge)?;
+        let all: Vec<_> =
+            [&certificate.account].into_iter().chain(&after.fallback).cloned().collect();
+        if after.fallback != before.fallback {
+            self.check_accounts("update", &all).await?;
+        }
         if !self.store.change_settings(name, &before, &after).await? {
             let why = "somebody else has changed it at the same time";
             return Err(Error::conflict("update", format!("certificate {name}"), why)
@@ -79,14 +93,21 @@ pub(super) fn check(
     settings: &CertificateSettings,
 ) -> Result<()> {
     let invalid = |why: String| Error::invalid(what, format!("certificate {name}"), why);
-    if settings.challenge != ChallengeKind::Http01 {
-        return Err(invalid(format!("{} is not offered yet", settings.challenge))
-            .hint("use --challenge http-01"));
+    if settings.preferred_chain.is_some() {
+        return Err(invalid("alternate chains are not offered yet".to_owned())
+            .hint("leave --preferred-chain off: the CA's default chain is taken"));
+    }
+    let address = identifiers.iter().find(|i| matches!(i, Identifier::Ip(_)));
+    if let (Some(address), ChallengeKind::Dns01) = (address, settings.challenge) {
+        return Err(invalid(format!("{address} is an address, which dns-01 cannot prove"))
+            .hint("RFC 8738 section 7: use --challenge http-01 or tls-alpn-01"));
     }
     let wildcard = |i: &&Identifier| matches!(i, Identifier::Dns(name) if name.starts_with("*."));
-    if let Some(name) = identifiers.iter().find(wildcard) {
-        return Err(invalid(format!("{name} is a wildcard, which http-01 cannot prove"))
-            .hint("RFC 8555 section 8.3: name each host"));
+    let found = identifiers.iter().find(wildcard);
+    if let Some(name) = found.filter(|_| settings.challenge != ChallengeKind::Dns01) {
+        let challenge = settings.challenge;
+        return Err(invalid(format!("{name} is a wildcard, which {challenge} cannot prove"))
+            .hint("use --challenge dns-01, or name each host"));
     }
     if settings.rotate_key && settings.tls_use == TlsUse::Digest {
         let why = "digests are for OpenSSL's engine, which knows keys by their name alone: of an old \
@@ -110,6 +131,8 @@ mod tests {
             profile: Some("shortlived".to_owned()),
             tls_use: TlsUse::Tls13,
             rotate_key: true,
+            fallback: vec!["other".parse().unwrap()],
+            preferred_chain: Some("Root X1".to_owned()),
         };
         assert_eq!(SettingsChange::default().of(before.clone()), before);
         let change = SettingsChange { profile: Some(None), ..SettingsChange::default() };
@@ -120,12 +143,16 @@ mod tests {
             profile: Some(Some("classic".to_owned())),
             tls_use: Some(TlsUse::Message),
             rotate_key: Some(false),
+            fallback: Some(Vec::new()),
+            preferred_chain: Some(Some("Root X2".to_owned())),
         };
         let after = CertificateSettings {
             challenge: ChallengeKind::Http01,
             profile: Some("classic".to_owned()),
             tls_use: TlsUse::Message,
             rotate_key: false,
+            fallback: Vec::new(),
+            preferred_chain: Some("Root X2".to_owned()),
         };
         assert_eq!(change.of(before), after);
     }

@@ -4,6 +4,8 @@
 //! exists is a `Conflict`, an update of what does not is a `NotFound`, an unreachable database is
 //! `Unavailable`.
 
+mod alerts;
+mod dns_records;
 mod drills;
 mod history;
 mod recent;
@@ -16,6 +18,8 @@ use url::Url;
 use vault_backup::Table;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
+pub use alerts::{AlertKind, AlertRecord, Alerts};
+pub use dns_records::{DnsRecord, DnsRecords};
 pub use drills::{DrillCheck, DrillRecord, Drills};
 pub use history::{BackupRecord, BackupState, History, ScheduleRecord};
 pub use recent::Recent;
@@ -25,7 +29,9 @@ use crate::error::Result;
 
 /// The vault's state.
 #[async_trait]
-pub trait Store: Keys + Accounts + Certificates + Agents + Settings + History + Drills {
+pub trait Store:
+    Keys + Accounts + Certificates + Agents + Settings + History + Drills + DnsRecords + Alerts
+{
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;
 
@@ -145,6 +151,8 @@ pub trait Certificates: Send + Sync {
         failed_attempts: u32,
         renew_at: OffsetDateTime,
     ) -> Result<()>;
+    /// Notes whose turn among its accounts it is, and changes nothing else.
+    async fn set_turn(&self, name: &CertificateName, turn: Turn) -> Result<()>;
     /// Forgets a certificate with its versions and orders; `Conflict` while it is deployed.
     async fn delete_certificate(&self, name: &CertificateName) -> Result<()>;
     /// One certificate.

@@ -183,6 +183,12 @@ pub struct CertificateRecord {
     pub tls_use: TlsUse,
     /// Each renewal is for a new HSM key (custody vault).
     pub rotate_key: bool,
+    /// Accounts of other CAs that order it in turn where `account` cannot.
+    pub fallback: Vec<AccountName>,
+    /// The issuer (CN, or SHA-256 of the root) whose chain is taken where the CA offers several.
+    pub preferred_chain: Option<String>,
+    /// Whose turn among its accounts it is.
+    pub turn: Turn,
     /// What it is.
     pub status: CertificateStatus,
     /// The version in force; 0 before the first.
@@ -210,6 +216,19 @@ pub struct CertificateSettings {
     pub tls_use: TlsUse,
     /// Whether each renewal is for a new HSM key (custody vault), from the next one on.
     pub rotate_key: bool,
+    /// Accounts of other CAs that order it in turn where its own cannot, from the next order on.
+    pub fallback: Vec<AccountName>,
+    /// The issuer whose chain is taken where the CA offers several, from the next order on.
+    pub preferred_chain: Option<String>,
+}
+
+/// Whose turn among a certificate's accounts it is; its own is first after each success.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// 0 for its own account, then the fallbacks.
+    pub place: u32,
+    /// What that account has failed at since its turn began.
+    pub failures: u32,
 }
 
 impl CertificateRecord {
@@ -220,7 +239,20 @@ impl CertificateRecord {
             profile: self.profile.clone(),
             tls_use: self.tls_use,
             rotate_key: self.rotate_key,
+            fallback: self.fallback.clone(),
+            preferred_chain: self.preferred_chain.clone(),
         }
+    }
+
+    /// The accounts that order it, in the order of their turns.
+    pub fn accounts(&self) -> Vec<&AccountName> {
+        std::iter::once(&self.account).chain(&self.fallback).collect()
+    }
+
+    /// The account whose turn it is; its own where the list has become shorter.
+    pub fn account_in_turn(&self) -> &AccountName {
+        let place = usize::try_from(self.turn.place).unwrap_or(usize::MAX);
+        self.accounts().get(place).copied().unwrap_or(&self.account)
     }
 }
 
@@ -231,6 +263,8 @@ pub struct VersionRecord {
     pub certificate: CertificateName,
     /// Counts from 1.
     pub version: u64,
+    /// The account that ordered it.
+    pub account: AccountName,
     /// PEM, leaf first.
     pub chain_pem: String,
     /// Lower-case hex.

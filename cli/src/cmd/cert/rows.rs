@@ -21,6 +21,10 @@ pub(super) struct Shown {
     must_staple: bool,
     tls_use: String,
     rotate_key: bool,
+    fallback: Vec<String>,
+    preferred_chain: String,
+    issued_by: String,
+    orders_with: String,
     key_id: String,
     version: u64,
     serial: String,
@@ -91,6 +95,10 @@ impl From<v1::Certificate> for Shown {
             must_staple: c.must_staple,
             tls_use: c.tls_use,
             rotate_key: c.rotate_key,
+            fallback: c.fallback,
+            preferred_chain: c.preferred_chain,
+            issued_by: c.issued_by,
+            orders_with: c.orders_with,
             key_id: c.key_id,
             version: c.version,
             serial: c.serial,
@@ -109,12 +117,13 @@ pub(super) struct Version {
     not_after: Option<String>,
     issued_at: Option<String>,
     fingerprint: String,
+    account: String,
     revoked: String,
 }
 
 impl Row for Version {
     const HEADER: &'static [&'static str] =
-        &["VERSION", "SERIAL", "STARTS", "ENDS", "ISSUED", "REVOKED"];
+        &["VERSION", "SERIAL", "STARTS", "ENDS", "ISSUED", "ACCOUNT", "REVOKED"];
     fn cells(&self) -> Vec<String> {
         vec![
             self.version.to_string(),
@@ -122,6 +131,7 @@ impl Row for Version {
             output::short(&self.not_before),
             output::short(&self.not_after),
             output::short(&self.issued_at),
+            self.account.clone(),
             self.revoked.clone(),
         ]
     }
@@ -136,6 +146,7 @@ impl From<v1::CertificateVersion> for Version {
             version: v.version,
             serial: v.serial,
             fingerprint: v.fingerprint,
+            account: v.account,
             revoked: v.revoked,
         }
     }

@@ -31,6 +31,19 @@ struct Changes {
     /// Take the CA's default profile.
     #[arg(long, conflicts_with = "acme_profile")]
     no_profile: bool,
+    /// Accounts of other CAs, tried in turn where its own cannot issue; separated by commas.
+    #[arg(long, value_name = "ACCOUNT", value_delimiter = ',', num_args = 1..)]
+    fallback: Option<Vec<String>>,
+    /// Ask no other CA.
+    #[arg(long, conflicts_with = "fallback")]
+    no_fallback: bool,
+    /// The issuer whose chain is taken where the CA offers several: the common name in the topmost
+    /// certificate, or its SHA-256 fingerprint.
+    #[arg(long, value_name = "ISSUER", value_parser = NonEmptyStringValueParser::new())]
+    preferred_chain: Option<String>,
+    /// Take the CA's default chain.
+    #[arg(long, conflicts_with = "preferred_chain")]
+    no_preferred_chain: bool,
     /// How control of the names is proven.
     #[arg(long, value_enum)]
     challenge: Option<ChallengeName>,
@@ -39,13 +52,26 @@ struct Changes {
 impl Update {
     /// As the vault's messages have it.
     pub(super) fn request(self) -> v1::UpdateCertificateRequest {
-        let Changes { tls_use, rotate_key, acme_profile, no_profile, challenge } = self.changes;
+        let Changes {
+            tls_use,
+            rotate_key,
+            acme_profile,
+            no_profile,
+            fallback,
+            no_fallback,
+            preferred_chain,
+            no_preferred_chain,
+            challenge,
+        } = self.changes;
+        let fallback = if no_fallback { Some(Vec::new()) } else { fallback };
         v1::UpdateCertificateRequest {
             name: self.name,
             challenge: challenge.map(|challenge| challenge.as_str().to_owned()),
             profile: if no_profile { Some(String::new()) } else { acme_profile },
             tls_use: tls_use.map(|tls_use| tls_use.as_str().to_owned()),
             rotate_key,
+            fallback: fallback.map(|names| v1::AccountList { names }),
+            preferred_chain: if no_preferred_chain { Some(String::new()) } else { preferred_chain },
         }
     }
 }

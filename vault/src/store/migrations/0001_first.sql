@@ -60,6 +60,10 @@ CREATE TABLE certificates (
     must_staple     BIGINT NOT NULL,
     tls_use         {TEXT} NOT NULL,
     rotate_key      BIGINT NOT NULL,
+    fallback        {TEXT} NOT NULL,
+    preferred_chain {TEXT},
+    ca_place        BIGINT NOT NULL,
+    ca_failures     BIGINT NOT NULL,
     status          {TEXT} NOT NULL,
     current_version BIGINT NOT NULL,
     key_id          {TEXT} REFERENCES keys (id),
@@ -72,6 +76,7 @@ CREATE INDEX certificates_by_renew_at ON certificates (renew_at);
 CREATE TABLE certificate_versions (
     certificate {TEXT} NOT NULL REFERENCES certificates (name),
     version     BIGINT NOT NULL,
+    account     {TEXT} NOT NULL REFERENCES accounts (name),
     chain_pem   {TEXT} NOT NULL,
     serial      {TEXT} NOT NULL,
     not_before  BIGINT NOT NULL,
@@ -155,3 +160,19 @@ CREATE TABLE drills (
     statement          {TEXT} NOT NULL
 );
 CREATE INDEX drills_by_recorded_at ON drills (recorded_at);
+CREATE TABLE alerts (
+    kind    {TEXT} NOT NULL,
+    subject {TEXT} NOT NULL,
+    detail  {TEXT} NOT NULL,
+    since   BIGINT NOT NULL,
+    PRIMARY KEY (kind, subject)
+);
+-- What is in the DNS for a challenge: there before the record is, and longer.
+CREATE TABLE dns_records (
+    token      {TEXT} NOT NULL,
+    name       {TEXT} NOT NULL,
+    zone       {TEXT} NOT NULL,
+    value      {TEXT} NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (token, name, value)
+);

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Any, any::AnyArguments, query::Query};
 use time::OffsetDateTime;
 use url::Url;
-use vault_proto::ids::{AgentName, CertificateName, OrderId};
+use vault_proto::ids::{AccountName, AgentName, CertificateName, OrderId};
 
 use super::{
     SqlStore, deployments, fail, one,
@@ -14,13 +14,16 @@ use super::{
 use crate::error::{Error, Result};
 use crate::store::{
     CertificateRecord, CertificateSettings, CertificateStatus, Certificates, ChallengeRecord,
-    DeploymentRecord, DeploymentStatus, Identifier, OrderRecord, VersionRecord,
+    DeploymentRecord, DeploymentStatus, Identifier, OrderRecord, Turn, VersionRecord,
 };
 
 fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
     let identifiers: Vec<String> = row.json("identifiers")?;
     let identifiers: Result<Vec<Identifier>> =
         identifiers.iter().map(|text| text.parse()).collect();
+    let fallback: Vec<String> = row.json("fallback")?;
+    let fallback: Result<Vec<AccountName>> =
+        fallback.iter().map(|name| Ok(name.parse()?)).collect();
     Ok(CertificateRecord {
         name: row.parsed("name")?,
         account: row.parsed("account")?,
@@ -32,6 +35,9 @@ fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
         must_staple: row.int::<i64>("must_staple")? != 0,
         tls_use: row.parsed("tls_use")?,
         rotate_key: row.int::<i64>("rotate_key")? != 0,
+        fallback: fallback?,
+        preferred_chain: row.opt_text("preferred_chain")?,
+        turn: Turn { place: row.int("ca_place")?, failures: row.int("ca_failures")? },
         status: row.parsed("status")?,
         current_version: row.int("current_version")?,
         key_id: row.opt_parsed("key_id")?,
@@ -40,6 +46,10 @@ fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
         last_error: row.opt_text("last_error")?,
         created_at: row.time("created_at")?,
     })
+}
+
+fn names(accounts: &[AccountName]) -> Result<String> {
+    json(&accounts.iter().map(AccountName::as_str).collect::<Vec<_>>())
 }
 
 /// Binds every column in the order of the table.
@@ -59,6 +69,10 @@ fn bind(
         .bind(i64::from(certificate.must_staple))
         .bind(certificate.tls_use.as_str())
         .bind(i64::from(certificate.rotate_key))
+        .bind(names(&certificate.fallback)?)
+        .bind(opt_text(certificate.preferred_chain.as_deref()))
+        .bind(i64::from(certificate.turn.place))
+        .bind(i64::from(certificate.turn.failures))
         .bind(certificate.status.as_str())
         .bind(int(certificate.current_version))
         .bind(certificate.key_id.map(|id| id.to_string()))
@@ -111,9 +125,10 @@ impl Certificates for SqlStore {
         let subject = format!("certificate {}", certificate.name);
         let failed = |e| fail("add", &subject, e);
         let query = "INSERT INTO certificates (name, account, identifiers, challenge, custody,
-             algorithm, profile, must_staple, tls_use, rotate_key, status, current_version, key_id,
-             renew_at, failed_attempts, last_error, created_at) VALUES
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+             algorithm, profile, must_staple, tls_use, rotate_key, fallback, preferred_chain, ca_place,
+             ca_failures, status, current_version, key_id, renew_at, failed_attempts, last_error,
+             created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+             $16, $17, $18, $19, $20, $21)";
         let mut tx = self.begin().await?;
         bind(query, certificate)?.execute(&mut *tx).await.map_err(failed)?;
         for agent in deploy_to {
@@ -137,9 +152,11 @@ impl Certificates for SqlStore {
     ) -> Result<bool> {
         let _changing = self.changing();
         let mut query = sqlx::query(
-            "UPDATE certificates SET challenge = $6, profile = $7, tls_use = $8, rotate_key = $9
+            "UPDATE certificates SET challenge = $8, profile = $9, tls_use = $10, rotate_key = $11,
+             fallback = $12, preferred_chain = $13
              WHERE name = $1 AND challenge = $2 AND profile IS NOT DISTINCT FROM $3
-             AND tls_use = $4 AND rotate_key = $5",
+             AND tls_use = $4 AND rotate_key = $5 AND fallback = $6
+             AND preferred_chain IS NOT DISTINCT FROM $7",
         )
         .bind(name.to_string());
         for settings in [from, to] {
@@ -147,7 +164,9 @@ impl Certificates for SqlStore {
                 .bind(settings.challenge.as_str())
                 .bind(opt_text(settings.profile.as_deref()))
                 .bind(settings.tls_use.as_str())
-                .bind(i64::from(settings.rotate_key));
+                .bind(i64::from(settings.rotate_key))
+                .bind(names(&settings.fallback)?)
+                .bind(opt_text(settings.preferred_chain.as_deref()));
         }
         let done = query.execute(&self.pool).await;
         let changed = done.map_err(|e| fail("change", &format!("certificate {name}"), e))?;
@@ -192,6 +211,18 @@ impl Certificates for SqlStore {
         .bind(micros(renew_at))
         .execute(&self.pool)
         .await;
+        one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
+    }
+
+    async fn set_turn(&self, name: &CertificateName, turn: Turn) -> Result<()> {
+        let subject = format!("certificate {name}");
+        let done =
+            sqlx::query("UPDATE certificates SET ca_place = $2, ca_failures = $3 WHERE name = $1")
+                .bind(name.to_string())
+                .bind(i64::from(turn.place))
+                .bind(i64::from(turn.failures))
+                .execute(&self.pool)
+                .await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }
 

@@ -5,8 +5,10 @@
 
 mod accounts;
 mod agents;
+mod alerts;
 mod certificates;
 mod deployments;
+mod dns_records;
 mod drills;
 mod history;
 mod keys;

@@ -14,6 +14,7 @@ pub(super) fn read(row: &Columns<'_>) -> Result<VersionRecord> {
     Ok(VersionRecord {
         certificate: row.parsed("certificate")?,
         version: row.int("version")?,
+        account: row.parsed("account")?,
         chain_pem: row.text("chain_pem")?,
         serial: row.text("serial")?,
         not_before: row.time("not_before")?,
@@ -36,11 +37,13 @@ impl SqlStore {
         let failed = |e| fail("record", &subject, e);
         let mut tx = self.begin().await?;
         sqlx::query(
-            "INSERT INTO certificate_versions (certificate, version, chain_pem, serial, not_before,
-             not_after, fingerprint, key_id, issued_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            "INSERT INTO certificate_versions (certificate, version, account, chain_pem, serial,
+             not_before, not_after, fingerprint, key_id, issued_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(version.certificate.to_string())
         .bind(int(version.version))
+        .bind(version.account.to_string())
         .bind(version.chain_pem.clone())
         .bind(version.serial.clone())
         .bind(micros(version.not_before))
@@ -53,7 +56,7 @@ impl SqlStore {
         .map_err(failed)?;
         let done = sqlx::query(
             "UPDATE certificates SET current_version = $2, status = $3, key_id = $4, renew_at = $5,
-             failed_attempts = 0, last_error = NULL WHERE name = $1",
+             failed_attempts = 0, last_error = NULL, ca_place = 0, ca_failures = 0 WHERE name = $1",
         )
         .bind(version.certificate.to_string())
         .bind(int(version.version))
