@@ -5,7 +5,8 @@ use vault::{
     error::ErrorKind,
     store::{
         CertificateRecord, CertificateStatus, Certificates as _, DeploymentRecord,
-        DeploymentStatus, KeyPurpose, KeyRecord, Keys as _, OrderRecord, OrderState, VersionRecord,
+        DeploymentStatus, KeyPurpose, KeyRecord, Keys as _, OrderRecord, OrderState, Turn,
+        VersionRecord,
     },
 };
 use vault_proto::ids::{CertificateName, OrderId};
@@ -71,6 +72,8 @@ async fn an_issuance_is_recorded_whole(world: World) {
         current_version: 1,
         key_id: Some(key.id),
         renew_at,
+        // Its own account's turn is next.
+        turn: Turn::default(),
         ..shop.clone()
     };
     assert_eq!(store.certificate(&shop.name).await.unwrap(), Some(issued));
