@@ -55,6 +55,8 @@ if [ "${1:-}" = --for-tests ]; then
     need bind9 program named
     need bind9-dnsutils program nsupdate
     need knot program knotd
+    # The ACME client that orders are measured beside.
+    need lego program lego
 fi
 
 packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')

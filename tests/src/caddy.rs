@@ -63,6 +63,11 @@ impl Caddy {
         self.dir.path().join("storage/pki/authorities/local/root.crt")
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Everything it has written.
     pub fn log(&self) -> String {
         self.process.log()

@@ -206,6 +206,8 @@ pub struct FaultCa {
 #[derive(Default)]
 struct Script {
     faults: Vec<(Place, Fault)>,
+    /// Faults that are over once they were met.
+    once: Vec<(Place, Fault)>,
     seen: Vec<Seen>,
 }
 
@@ -226,8 +228,11 @@ impl State {
         let mut script = self.script();
         let body = serde_json::from_slice(body).unwrap_or_default();
         script.seen.push(Seen { method: method.to_string(), path: path.to_owned(), body });
-        let hit = script.faults.iter().find(|(place, _)| path.starts_with(place.path()));
-        hit.map(|(_, fault)| fault.clone())
+        let here = |(place, _): &(Place, Fault)| path.starts_with(place.path());
+        if let Some(once) = script.once.iter().position(here) {
+            return Some(script.once.remove(once).1);
+        }
+        script.faults.iter().find(|fault| here(fault)).map(|(_, fault)| fault.clone())
     }
 }
 
@@ -283,6 +288,16 @@ impl FaultCa {
     /// Lets a place fail until [`FaultCa::heal`], beside those that fail already.
     pub fn fail(&self, place: Place, fault: Fault) {
         self.state.script().faults.push((place, fault));
+    }
+
+    /// Lets the next request to a place fail, and none after it.
+    pub fn fail_once(&self, place: Place, fault: Fault) {
+        self.state.script().once.push((place, fault));
+    }
+
+    /// How many faults of [`FaultCa::fail_once`] have not been met.
+    pub fn waiting_faults(&self) -> usize {
+        self.state.script().once.len()
     }
 
     /// Offers renewalInfo (RFC 9773): every certificate shall be renewed between these times (RFC 3339).

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Where `body` does, with what the inner process has written.
 pub fn inside(test: &str, names: &[&str], body: impl FnOnce()) {
     if is_inside() {
-        prepare(names);
+        settle(names);
         return body();
     }
     again(test, &["--user", "--map-root-user", "--net", "--mount"]);
@@ -51,13 +51,29 @@ pub fn as_user(name: &str) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
+/// Runs this program, which is no test, with these arguments inside, and waits for its end. It finds out
+/// by [`is_inside`], and calls [`settle`].
+///
+/// # Panics
+/// Where it fails.
+pub fn program(args: &[&str]) {
+    let mut command = unshared(&["--user", "--map-root-user", "--net", "--mount", "--mount-proc"]);
+    command.args(args).env(INSIDE, "program");
+    let status = command.status().expect("unshare");
+    assert!(status.success(), "it failed inside: {status}");
+}
+
+/// This program by `unshare`. Its processes end with it, however it ends.
+fn unshared(namespaces: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(namespaces).args(["--pid", "--fork", "--kill-child"]);
+    command.arg(env::current_exe().expect("this program"));
+    command
+}
+
 fn again(test: &str, namespaces: &[&str]) {
     let dir = tempfile::tempdir().expect("directory");
-    let mut command = Command::new("unshare");
-    command.args(namespaces);
-    // Its processes end with it, however it ends.
-    command.args(["--pid", "--fork", "--kill-child"]);
-    command.arg(env::current_exe().expect("this program"));
+    let mut command = unshared(namespaces);
     command.args(["--exact", test, "--nocapture"]).env(INSIDE, test);
     let mut inner = Process::spawn("inside", command, dir.path());
     let end = Instant::now() + PATIENCE;
@@ -77,7 +93,12 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-fn prepare(names: &[&str]) {
+/// Inside: the loopback interface is up and alone, and these names lead to 127.0.0.1.
+///
+/// # Panics
+/// Where this process is not inside.
+pub fn settle(names: &[&str]) {
+    assert!(is_inside(), "this would change the machine's own network");
     must("ip", &["link", "set", "lo", "up"]);
     let localhost = Ipv4Addr::LOCALHOST;
     let hosts = names.iter().map(|name| format!("{localhost} {name}\n"));

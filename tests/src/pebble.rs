@@ -136,6 +136,11 @@ impl Pebble {
         self.process.wait_listening(self.address);
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Everything it has written.
     pub fn log(&self) -> String {
         self.process.log()

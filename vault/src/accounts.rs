@@ -31,7 +31,7 @@ pub struct Accounts {
     store: Arc<dyn Store>,
     signing: Signing,
     clock: Arc<dyn Clock>,
-    options: acme::Options,
+    clients: acme::Clients,
     turns: Turns,
 }
 
@@ -78,7 +78,8 @@ impl Accounts {
         clock: Arc<dyn Clock>,
         options: acme::Options,
     ) -> Self {
-        Self { store, signing, clock, options, turns: Turns::default() }
+        let clients = acme::Clients::new(options);
+        Self { store, signing, clock, clients, turns: Turns::default() }
     }
 
     /// One account.
@@ -140,7 +141,7 @@ impl Accounts {
         let eab = new.eab.map(|(kid, hmac)| acme::Eab { kid, hmac });
         let registered = Account::register(
             &ca,
-            &self.options,
+            &self.clients,
             Arc::new(signer),
             &new.contacts,
             new.agree_tos,
@@ -178,7 +179,7 @@ impl Accounts {
     /// Asks the CA what it wants before a key is made for it.
     async fn check_terms(&self, ca: &Ca, new: &NewAccount) -> Result<()> {
         let subject = || format!("account {}", new.name);
-        let directory = Directory::of(ca, &self.options).await?;
+        let directory = Directory::of(ca, &self.clients).await?;
         if let Some(terms) = directory.terms_of_service.filter(|_| !new.agree_tos) {
             let why = format!("the CA's terms of service are not agreed to: {terms}");
             return Err(
@@ -245,7 +246,7 @@ impl Accounts {
         }
         let context = json!({ "account": record.name, "directory": record.directory });
         let signer = self.signer(who.clone(), &record, record.key_id, context).await?;
-        match Account::open(&ca_of(&record), &self.options, Arc::new(signer), url).await {
+        match Account::open(&ca_of(&record), &self.clients, Arc::new(signer), url).await {
             Ok(account) => Ok((record, account)),
             Err(error) => {
                 self.note(&record.name, Some(&error)).await?;
@@ -278,7 +279,7 @@ impl Accounts {
         let old = self.signer(who.clone(), &record, record.key_id, context.clone()).await?;
         let new = self.signer(who.clone(), &record, next.id, context).await?;
         let (old, new) = (Arc::new(old), Arc::new(new));
-        match Account::rollover(&ca_of(&record), &self.options, old, new, url).await {
+        match Account::rollover(&ca_of(&record), &self.clients, old, new, url).await {
             Ok(()) => self.rolled_over(record, next.id).await,
             Err(error) if uncertain(&error) => Err(error
                 .hint("which key counts is asked when the account is used next: try again later")),
@@ -294,7 +295,7 @@ impl Accounts {
         let Some(next) = record.next_key_id else { return Ok(record) };
         let context = json!({ "account": record.name, "settle": next.to_string() });
         let signer = self.signer(who.clone(), &record, next, context).await?;
-        match Account::find(&ca_of(&record), &self.options, Arc::new(signer)).await {
+        match Account::find(&ca_of(&record), &self.clients, Arc::new(signer)).await {
             Ok(found) if Some(&found.url) == record.url.as_ref() => {
                 self.rolled_over(record, next).await
             }

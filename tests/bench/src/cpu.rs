@@ -13,15 +13,38 @@ use anyhow::{Context as _, Result};
 /// # Errors
 /// Where there is no such process.
 pub fn seconds_of(pid: u32) -> Result<f64> {
-    let file = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
-    // The name, in parentheses, may hold anything; behind it, utime and stime are the 12th and 13th.
+    ticks(&format!("/proc/{pid}/stat"), 11)
+}
+
+/// CPU seconds that this process' children have used that have ended.
+///
+/// # Errors
+/// Where there is no /proc.
+pub fn seconds_of_children() -> Result<f64> {
+    ticks("/proc/self/stat", 13)
+}
+
+/// Two clocks of a process, of which the first is this many fields behind its name: utime and stime are
+/// the 12th and 13th, those of its children come behind.
+fn ticks(file: &str, first: usize) -> Result<f64> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {file}"))?;
+    // The name, in parentheses, may hold anything.
     let (_, fields) = text.rsplit_once(')').context("no name")?;
     let ticks: Vec<u64> =
-        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        fields.split_whitespace().skip(first).take(2).map(str::parse).collect::<Result<_, _>>()?;
     #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
     let seconds = ticks.iter().sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64;
     Ok(seconds)
+}
+
+/// How many processors there are.
+///
+/// # Errors
+/// Where the system does not say.
+pub fn processors() -> Result<f64> {
+    #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
+    let processors = thread::available_parallelism()?.get() as f64;
+    Ok(processors)
 }
 
 /// Keeps every processor awake with work that gives way to any other: how long a virtual machine

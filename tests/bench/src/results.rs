@@ -59,6 +59,11 @@ impl Results {
         self.0.push(figure);
     }
 
+    /// Adds what another run has measured.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// A figure by its name.
     pub fn figure(&self, name: &str) -> Option<&Figure> {
         self.0.iter().find(|figure| figure.name == name)

@@ -20,8 +20,6 @@ fn troubles() -> Vec<(Place, Fault, &'static str)> {
     });
     let problem = |status, kind, detail| Fault::Answer(Answer::problem(status, kind, detail));
     vec![
-        (Place::Directory, Fault::Answer(Answer::html(503)), "503"),
-        (Place::Nonce, Fault::Answer(Answer::html(200)), "nonce"),
         (Place::NewOrder, Fault::Answer(Answer::document(403, &rejected)), "forbidden by policy"),
         (Place::NewOrder, problem(403, "userActionRequired", "new terms"), "new terms"),
         (Place::NewOrder, problem(429, "rateLimited", "slowly"), "slowly"),
@@ -34,7 +32,6 @@ fn troubles() -> Vec<(Place, Fault, &'static str)> {
         (Place::Order, Fault::Answer(Answer::html(200)), "makes no sense"),
         (Place::Finalize, problem(400, "badCSR", "a weak key"), "a weak key"),
         (Place::Finalize, problem(500, "serverInternal", "later"), "later"),
-        (Place::Finalize, Fault::Lost, "CA 127.0.0.1"),
         (Place::Certificate, Fault::Answer(Answer::html(500)), "500"),
         (Place::Certificate, Fault::Cut, "CA 127.0.0.1"),
     ]
@@ -72,6 +69,55 @@ fn a_renewal_that_meets_a_ca_in_trouble_leaves_what_was_issued() {
     assert_eq!((&renewed["version"], &renewed["failed_attempts"]), (&2.into(), &0.into()));
     assert_eq!(renewed["last_error"], "", "a success ends the complaint");
     assert_eq!(world.made().in_token(), made.in_token(), "the key is the same, and no other");
+}
+
+#[test]
+fn a_directory_and_nonces_that_are_known_are_not_missed() {
+    let mut world = World::with_agent(&["shop"]);
+    let ended = world.issue("shop", "vault", &["--domain", "shop.example", "--wait"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let away = |place| (place, Fault::Answer(Answer::html(503)));
+    let troubles = [away(Place::Directory), away(Place::Nonce)];
+    troubles.iter().cloned().for_each(|(place, fault)| world.ca.fail(place, fault));
+    let renewed = world.vault.json(&["cert", "renew", "shop", "--force", "--wait"]);
+    assert_eq!(renewed["version"], 2);
+    // A vault that knows neither yet cannot do without.
+    world.vault.stop();
+    world.vault.start();
+    for (attempt, (place, fault)) in troubles.into_iter().enumerate() {
+        world.ca.heal();
+        world.ca.fail(place, fault);
+        world.vault.ok(&["cert", "renew", "shop", "--force"]);
+        let failed = world.wait_failed("shop", attempt as u64);
+        assert!(failed["last_error"].as_str().unwrap().contains("503"), "{place:?}: {failed}");
+    }
+}
+
+#[test]
+fn what_the_ca_has_done_though_its_answer_is_lost_is_not_done_twice() {
+    let world = World::with_agent(&["shop"]);
+    world.ca.fail(Place::Finalize, Fault::Lost);
+    let ended = world.issue("shop", "vault", &["--domain", "shop.example", "--wait"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(world.ca.seen(Place::NewOrder).len(), 1);
+    assert_eq!(world.certificate("shop")["failed_attempts"], 0);
+}
+
+#[test]
+fn a_ca_that_stumbles_once_costs_no_attempt() {
+    let world = World::with_agent(&["shop"]);
+    for (place, fault) in [
+        (Place::NewOrder, Fault::Cut),
+        (Place::Order, Fault::Answer(Answer::html(502))),
+        (Place::Challenge, Fault::Answer(Answer::problem(500, "serverInternal", "busy"))),
+        (Place::Certificate, Fault::Lost),
+    ] {
+        world.ca.fail_once(place, fault);
+    }
+    let ended = world.issue("shop", "vault", &["--domain", "shop.example", "--wait"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(world.certificate("shop")["failed_attempts"], 0);
+    assert_eq!(world.ca.waiting_faults(), 0, "each was met");
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Accounts {
     pub async fn is_known(&self, who: &Principal, account: &AccountRecord) -> Result<bool> {
         let context = json!({ "account": account.name, "find": account.url });
         let signer = self.signer(who.clone(), account, account.key_id, context).await?;
-        match Account::find(&ca_of(account), &self.options, Arc::new(signer)).await {
+        match Account::find(&ca_of(account), &self.clients, Arc::new(signer)).await {
             Ok(found) => Ok(Some(found.url) == account.url),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),

@@ -8,8 +8,8 @@ use secrecy::SecretSlice;
 use url::Url;
 
 use super::{
+    clients::Clients,
     resign::{Keys, Resigner},
-    transport::{Options, Transport},
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::keystore::MessageSigner;
@@ -48,7 +48,6 @@ pub struct Account {
     pub(super) ca: String,
     /// For what `instant_acme` does not offer.
     pub(super) client: Resigner,
-    pub(super) directory: Url,
 }
 
 impl Account {
@@ -59,7 +58,7 @@ impl Account {
     /// does not answer as it should.
     pub async fn register(
         ca: &Ca,
-        options: &Options,
+        clients: &Clients,
         signer: Arc<dyn MessageSigner>,
         contacts: &[String],
         agree_tos: bool,
@@ -81,7 +80,7 @@ impl Account {
             ),
             _ => error,
         };
-        Self::ask(ca, options, keys, &account).await.map_err(refused)
+        Self::ask(ca, clients, keys, &account).await.map_err(refused)
     }
 
     /// The URL of the account that has the signer's key.
@@ -90,21 +89,21 @@ impl Account {
     /// `NotFound` where the CA knows no account with this key.
     pub async fn find(
         ca: &Ca,
-        options: &Options,
+        clients: &Clients,
         signer: Arc<dyn MessageSigner>,
     ) -> Result<Registered> {
         let account =
             NewAccount { contact: &[], terms_of_service_agreed: true, only_return_existing: true };
-        Self::ask(ca, options, Keys::of(signer), &account).await
+        Self::ask(ca, clients, Keys::of(signer), &account).await
     }
 
     async fn ask(
         ca: &Ca,
-        options: &Options,
+        clients: &Clients,
         keys: Keys,
         account: &NewAccount<'_>,
     ) -> Result<Registered> {
-        let (client, name) = client(ca, *options, Arc::new(keys))?;
+        let (client, name) = client(clients, ca, Arc::new(keys))?;
         let builder = instant_acme::Account::builder_with_http(Box::new(client));
         let asked = builder.create(account, ca.directory.to_string(), None);
         // The credentials hold the throw-away key only; they end here.
@@ -118,23 +117,23 @@ impl Account {
     /// `Unavailable` where the CA's directory cannot be read.
     pub async fn open(
         ca: &Ca,
-        options: &Options,
+        clients: &Clients,
         signer: Arc<dyn MessageSigner>,
         url: Url,
     ) -> Result<Self> {
-        Self::open_with(ca, options, Keys::of(signer), url).await
+        Self::open_with(ca, clients, Keys::of(signer), url).await
     }
 
-    async fn open_with(ca: &Ca, options: &Options, keys: Keys, url: Url) -> Result<Self> {
+    async fn open_with(ca: &Ca, clients: &Clients, keys: Keys, url: Url) -> Result<Self> {
         let keys = Arc::new(keys);
-        let (client, name) = client(ca, *options, keys.clone())?;
+        let (client, name) = client(clients, ca, keys.clone())?;
         let throw_away = rcgen::KeyPair::generate()
             .map_err(|e| Error::internal("generate", "a throw-away key", e))?;
         let throw_away = PrivatePkcs8KeyDer::from(throw_away.serialize_der());
         let builder = instant_acme::Account::builder_with_http(Box::new(client.clone()));
         let opened = builder.from_parts(url.to_string(), throw_away, ca.directory.to_string());
         let inner = within(&name, opened).await?;
-        Ok(Self { inner, keys, ca: name, client, directory: ca.directory.clone() })
+        Ok(Self { inner, keys, ca: name, client })
     }
 
     /// Its CA, for people.
@@ -148,14 +147,14 @@ impl Account {
     /// `Unavailable` where the outcome is not known: ask with [`Account::find`].
     pub async fn rollover(
         ca: &Ca,
-        options: &Options,
+        clients: &Clients,
         current: Arc<dyn MessageSigner>,
         next: Arc<dyn MessageSigner>,
         url: Url,
     ) -> Result<()> {
         let mut keys = Keys::of(current);
         keys.next = Some(next);
-        let mut account = Self::open_with(ca, options, keys, url).await?;
+        let mut account = Self::open_with(ca, clients, keys, url).await?;
         within(&account.ca.clone(), account.inner.update_key()).await.map(drop)
     }
 
@@ -194,8 +193,8 @@ fn reason_of(text: &str) -> Result<RevocationReason> {
     }
 }
 
-fn client(ca: &Ca, options: Options, keys: Arc<Keys>) -> Result<(Resigner, String)> {
-    let transport = Transport::new(&ca.directory, ca.root_pem.as_deref(), options)?;
+fn client(clients: &Clients, ca: &Ca, keys: Arc<Keys>) -> Result<(Resigner, String)> {
+    let transport = clients.of(ca)?;
     let name = transport.ca.clone();
     Ok((Resigner { transport, keys }, name))
 }

@@ -6,10 +6,7 @@ use instant_acme::BodyWrapper;
 use serde::Deserialize;
 use url::Url;
 
-use super::{
-    Ca,
-    transport::{Options, Transport},
-};
+use super::{Ca, clients::Clients, transport::Transport};
 use crate::error::{Error, Result};
 
 /// What a directory says that decides whether an account can be registered.
@@ -48,29 +45,48 @@ impl Directory {
     ///
     /// # Errors
     /// `Unavailable` where the CA does not answer or answers with something else.
-    pub async fn of(ca: &Ca, options: &Options) -> Result<Self> {
-        let transport = Transport::new(&ca.directory, ca.root_pem.as_deref(), *options)?;
-        Self::read(&transport, &ca.directory).await
+    pub async fn of(ca: &Ca, clients: &Clients) -> Result<Self> {
+        let transport = clients.of(ca)?;
+        transport.kept.forget_directory();
+        Self::known(&transport).await
     }
 
-    pub(super) async fn read(transport: &Transport, directory: &Url) -> Result<Self> {
-        let request = Request::get(directory.as_str())
+    /// What it says, or said a short time ago.
+    pub(super) async fn known(transport: &Transport) -> Result<Self> {
+        let json = Self::json(transport).await?;
+        Self::parse(&json).map_err(|error| wrong(transport, error))
+    }
+
+    /// The same, as the CA writes it.
+    pub(super) async fn json(transport: &Transport) -> Result<Bytes> {
+        if let Some(json) = transport.kept.directory() {
+            return Ok(json);
+        }
+        let request = Request::get(transport.directory.as_str())
             .body(BodyWrapper::<Bytes>::default())
             .map_err(|e| Error::invalid("ask", &transport.ca, e))?;
-        let response = transport.send(request).await?;
-        let wrong = |why: String| {
-            Error::unavailable("read the directory", &transport.ca, why)
-                .hint("check that the URL is an ACME directory, and the CA's health")
-        };
+        let response = transport.send(request).await.map_err(|unanswered| unanswered.error)?;
         if !response.status().is_success() {
-            return Err(wrong(format!("it answers {}", response.status())));
+            return Err(wrong(transport, format!("it answers {}", response.status())));
         }
-        let wire: Wire = serde_json::from_slice(response.body())
-            .map_err(|e| wrong(format!("it is no ACME directory: {e}")))?;
+        let json = response.into_body();
+        Self::parse(&json).map_err(|error| wrong(transport, error))?;
+        transport.kept.keep_directory(json.clone());
+        Ok(json)
+    }
+
+    fn parse(json: &[u8]) -> Result<Self, String> {
+        let wire: Wire =
+            serde_json::from_slice(json).map_err(|e| format!("it is no ACME directory: {e}"))?;
         Ok(Self {
             terms_of_service: wire.meta.terms_of_service,
             external_account_required: wire.meta.external_account_required,
             new_nonce: wire.new_nonce,
         })
     }
+}
+
+fn wrong(transport: &Transport, why: String) -> Error {
+    Error::unavailable("read the directory", &transport.ca, why)
+        .hint("check that the URL is an ACME directory, and the CA's health")
 }

@@ -5,8 +5,10 @@
 //! and whatever is not a JWS is not sent.
 
 mod account;
+mod clients;
 mod directory;
 pub mod jws;
+mod kept;
 mod order;
 mod order_list;
 mod presenter;
@@ -16,8 +18,9 @@ mod resign;
 mod transport;
 
 pub use account::{Account, Ca, Eab, Registered};
+pub use clients::Clients;
 pub use directory::Directory;
-pub use order::{OrderProgress, OrderStatus};
+pub use order::{Order, OrderStatus};
 pub use order_list::Listed;
 pub use presenter::{Challenge, ChallengePresenter};
 pub use renewal_info::RenewalWindow;

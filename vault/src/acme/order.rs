@@ -1,9 +1,9 @@
-//! Orders (RFC 8555 section 7.4), each step from the order's URL alone, so that one goes on after
+//! Orders (RFC 8555 section 7.4): placed anew, or found by their URL alone, so that one goes on after
 //! a restart at whatever step it was.
 
 use std::time::Duration;
 
-use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, NewOrder, Order};
+use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, NewOrder};
 use tokio::time::Instant;
 use url::Url;
 
@@ -47,17 +47,15 @@ impl From<instant_acme::OrderStatus> for OrderStatus {
     }
 }
 
-/// What is left to prove.
-#[derive(Debug, Clone)]
-pub struct OrderProgress {
-    /// The order's status.
-    pub status: OrderStatus,
-    /// One per identifier that is not proven.
-    pub challenges: Vec<Challenge>,
+/// An order as the CA showed it last.
+pub struct Order<'a> {
+    account: &'a Account,
+    inner: instant_acme::Order,
+    url: Url,
 }
 
 impl Account {
-    /// Places an order; answers its URL.
+    /// Places an order.
     ///
     /// # Errors
     /// What the CA says of the identifiers or its limits.
@@ -65,42 +63,69 @@ impl Account {
         &self,
         identifiers: &[Identifier],
         profile: Option<&str>,
-    ) -> Result<Url> {
+    ) -> Result<Order<'_>> {
         let identifiers: Vec<_> = identifiers.iter().map(wire).collect();
         let mut order = NewOrder::new(&identifiers);
         if let Some(profile) = profile {
             order = order.profile(profile);
         }
-        let placed = within(&self.ca, self.inner.new_order(&order)).await?;
-        parse_url(&self.ca, placed.url())
+        let inner = within(&self.ca, self.inner.new_order(&order)).await?;
+        let url = parse_url(&self.ca, inner.url())?;
+        Ok(Order { account: self, inner, url })
     }
 
-    /// Where an order stands.
+    /// Finds an order that was placed before.
     ///
     /// # Errors
     /// `NotFound` where the CA has forgotten it.
-    pub async fn order_status(&self, url: &Url) -> Result<OrderStatus> {
-        Ok(self.order(url).await?.state().status.into())
+    pub async fn order(&self, url: &Url) -> Result<Order<'_>> {
+        let inner = within(&self.ca, self.inner.order(url.to_string())).await?;
+        Ok(Order { account: self, inner, url: url.clone() })
     }
 
-    async fn order(&self, url: &Url) -> Result<Order> {
-        within(&self.ca, self.inner.order(url.to_string())).await
+    /// Tells the CA that a challenge is answered (RFC 8555 section 7.5.1); whether it has found the
+    /// answer good already, which most CAs see to later.
+    ///
+    /// # Errors
+    /// What the CA says.
+    pub async fn answered(&self, challenge: &Challenge) -> Result<bool> {
+        let url = parse_url(&self.ca, &challenge.url)?;
+        let told: instant_acme::Challenge = self.read(&self.post(&url, b"{}").await?)?;
+        Ok(told.status == ChallengeStatus::Valid)
+    }
+}
+
+impl Order<'_> {
+    /// Where it is, for ever.
+    pub fn url(&self) -> &Url {
+        &self.url
     }
 
-    /// The challenges of one kind that prove what is not proven yet.
+    /// Asks the CA where it stands.
+    ///
+    /// # Errors
+    /// What the CA says.
+    pub async fn look(&mut self) -> Result<()> {
+        within(&self.account.ca, self.inner.refresh()).await.map(drop)
+    }
+
+    /// Where it stood when it was looked at last.
+    pub fn status(&mut self) -> OrderStatus {
+        self.inner.state().status.into()
+    }
+
+    /// The challenges of one kind that prove what is not proven yet: one for each such identifier.
     ///
     /// # Errors
     /// `Invalid` where the CA does not offer the kind for an identifier.
-    pub async fn authorizations(&self, url: &Url, kind: ChallengeKind) -> Result<OrderProgress> {
-        let mut order = self.order(url).await?;
-        let status = order.state().status.into();
+    pub async fn challenges(&mut self, kind: ChallengeKind) -> Result<Vec<Challenge>> {
         let mut challenges = Vec::new();
-        if status != OrderStatus::Pending {
-            return Ok(OrderProgress { status, challenges });
+        if self.status() != OrderStatus::Pending {
+            return Ok(challenges);
         }
-        let key = self.keys.current.public_key();
-        let mut authorizations = order.authorizations();
-        while let Some(next) = within(&self.ca, flip(authorizations.next())).await? {
+        let key = self.account.keys.current.public_key();
+        let mut authorizations = self.inner.authorizations();
+        while let Some(next) = within(&self.account.ca, flip(authorizations.next())).await? {
             if next.status != AuthorizationStatus::Pending {
                 continue;
             }
@@ -118,98 +143,86 @@ impl Account {
                 identifier,
             });
         }
-        Ok(OrderProgress { status, challenges })
-    }
-
-    /// Tells the CA that a challenge is answered (RFC 8555 section 7.5.1).
-    ///
-    /// # Errors
-    /// What the CA says.
-    pub async fn ready(&self, url: &Url, challenge: &Challenge) -> Result<()> {
-        let mut order = self.order(url).await?;
-        let mut authorizations = order.authorizations();
-        while let Some(mut next) = within(&self.ca, flip(authorizations.next())).await? {
-            let offered = next.challenges.iter().find(|c| c.url == challenge.url);
-            let Some(kind) = offered.map(|c| c.r#type.clone()) else { continue };
-            let Some(mut handle) = next.challenge(kind) else { continue };
-            return within(&self.ca, handle.set_ready()).await;
-        }
-        let subject = format!("the challenge for {}", challenge.identifier);
-        Err(Error::conflict("answer", subject, "the order does not have it any more"))
+        Ok(challenges)
     }
 
     /// Waits until every identifier is proven.
     ///
     /// # Errors
     /// `Verification` naming the identifier that was not, `Unavailable` at the deadline.
-    pub async fn wait_ready(&self, url: &Url, deadline: Duration) -> Result<()> {
+    pub async fn wait_ready(&mut self, deadline: Duration) -> Result<()> {
         let done = |status| {
             matches!(status, OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid)
         };
-        self.poll(url, deadline, done).await.map(drop)
+        self.wait(deadline, done).await
     }
 
-    /// Finalizes with a PKCS#10 request, DER.
+    /// Finalizes with a PKCS#10 request, DER. Where the answer to it is lost, the order shows whether
+    /// the CA has heard it.
     ///
     /// # Errors
     /// What the CA says of the request.
-    pub async fn finalize(&self, url: &Url, csr_der: &[u8]) -> Result<()> {
-        let mut order = self.order(url).await?;
-        match OrderStatus::from(order.state().status) {
-            OrderStatus::Processing | OrderStatus::Valid => Ok(()),
-            _ => within(&self.ca, order.finalize_csr(csr_der)).await,
+    pub async fn finalize(&mut self, csr_der: &[u8]) -> Result<()> {
+        if self.is_finalized() {
+            return Ok(());
         }
+        let told = within(&self.account.ca, self.inner.finalize_csr(csr_der)).await;
+        match told {
+            Err(_) if self.look().await.is_ok() && self.is_finalized() => Ok(()),
+            told => told,
+        }
+    }
+
+    fn is_finalized(&mut self) -> bool {
+        matches!(self.status(), OrderStatus::Processing | OrderStatus::Valid)
     }
 
     /// Waits until the certificate is there; answers its chain, PEM.
     ///
     /// # Errors
     /// `Unavailable` at the deadline, else what the CA says.
-    pub async fn certificate(&self, url: &Url, deadline: Duration) -> Result<String> {
-        let mut order = self.poll(url, deadline, |status| status == OrderStatus::Valid).await?;
-        let chain = within(&self.ca, order.certificate()).await?;
-        chain.ok_or_else(|| Error::unavailable("download", &self.ca, "it has no certificate yet"))
+    pub async fn certificate(&mut self, deadline: Duration) -> Result<String> {
+        self.wait(deadline, |status| status == OrderStatus::Valid).await?;
+        let ca = &self.account.ca;
+        let chain = within(ca, self.inner.certificate()).await?;
+        chain.ok_or_else(|| Error::unavailable("download", ca, "a valid order has no certificate"))
     }
 
-    async fn poll(
-        &self,
-        url: &Url,
-        deadline: Duration,
-        done: impl Fn(OrderStatus) -> bool,
-    ) -> Result<Order> {
+    /// Looks at the order until it stands where it shall.
+    async fn wait(&mut self, deadline: Duration, done: impl Fn(OrderStatus) -> bool) -> Result<()> {
         let until = Instant::now() + deadline;
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut order = self.order(url).await?;
-            let status = order.state().status.into();
+            let status = self.status();
             if done(status) {
-                return Ok(order);
+                return Ok(());
             }
             if status == OrderStatus::Invalid {
-                return Err(self.refusal(order).await);
+                return Err(self.refusal().await);
             }
             if Instant::now() >= until {
                 let why = format!("the order is still {status:?} after {deadline:?}");
-                return Err(Error::unavailable("wait", &self.ca, why)
+                return Err(Error::unavailable("wait", &self.account.ca, why)
                     .hint("the order stays open and is asked about again"));
             }
-            let wait = self.keys.take_retry_after().unwrap_or(pause).min(LONGEST_PAUSE);
+            let wait = self.account.keys.take_retry_after().unwrap_or(pause).min(LONGEST_PAUSE);
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE / 4);
+            self.look().await?;
         }
     }
 
     /// Why an order became invalid: the challenge's own problem, with the name it concerns.
-    async fn refusal(&self, mut order: Order) -> Error {
+    async fn refusal(&mut self) -> Error {
         let refused = |subject: String, why: String| {
             Error::verification("prove control", subject, why).hint(
                 "the CA could not validate: check that the name leads to an agent that presents \
                  the challenge",
             )
         };
-        let of_order = order.state().error.as_ref().map(ToString::to_string);
-        let mut authorizations = order.authorizations();
-        while let Ok(Some(next)) = within(&self.ca, flip(authorizations.next())).await {
+        let of_order = self.inner.state().error.as_ref().map(ToString::to_string);
+        let mut authorizations = self.inner.authorizations();
+        while let Ok(Some(next)) = within(&self.account.ca, flip(authorizations.next())).await {
             for challenge in &next.challenges {
                 if challenge.status == ChallengeStatus::Invalid
                     && let Some(problem) = &challenge.error

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as B64};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use instant_acme::BodyWrapper;
 use serde::Deserialize;
 use serde_json::json;
@@ -14,7 +14,6 @@ use url::Url;
 use super::{
     Account, OrderStatus,
     account::{parse_url, within},
-    directory::Directory,
 };
 use crate::error::{Error, Result};
 
@@ -89,28 +88,22 @@ impl Account {
     }
 
     /// Posts to a resource of the account's; an empty payload makes a POST-as-GET.
-    async fn post(&self, url: &Url, payload: &[u8]) -> Result<Response<Bytes>> {
-        let invalid = |e: http::Error| Error::invalid("ask", &self.ca, e);
-        let transport = &self.client.transport;
-        let nonces = Directory::read(transport, &self.directory).await?.new_nonce;
-        let head = Request::builder().method(Method::HEAD).uri(nonces.as_str());
-        let head = head.body(BodyWrapper::<Bytes>::default()).map_err(invalid)?;
-        let nonce = transport.send(head).await?;
-        let nonce = nonce.headers().get("replay-nonce").and_then(|nonce| nonce.to_str().ok());
-        let nonce =
-            nonce.ok_or_else(|| Error::unavailable("ask", &self.ca, "it gives no nonce"))?;
-        let header = json!({ "kid": self.inner.id(), "url": url, "nonce": nonce }).to_string();
+    pub(super) async fn post(&self, url: &Url, payload: &[u8]) -> Result<Response<Bytes>> {
+        let header = json!({ "kid": self.inner.id(), "url": url }).to_string();
         let unsigned = json!({ "protected": B64.encode(header), "payload": B64.encode(payload),
             "signature": "" });
         let request = Request::post(url.as_str())
             .header(header::CONTENT_TYPE, "application/jose+json")
             .body(BodyWrapper::from(unsigned.to_string().into_bytes()))
-            .map_err(invalid)?;
+            .map_err(|e| Error::invalid("ask", &self.ca, e))?;
         // Signed there, as every JWS is.
         self.client.exchange(request).await
     }
 
-    fn read<T: serde::de::DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
+    pub(super) fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        answer: &Response<Bytes>,
+    ) -> Result<T> {
         let read = serde_json::from_slice(answer.body());
         read.map_err(|e| {
             Error::unavailable("ask", &self.ca, format!("its answer makes no sense: {e}"))

@@ -1,5 +1,5 @@
-//! The HTTP client that `instant_acme` gets: it signs every JWS anew with the HSM key, fights bad
-//! nonces, and turns every failed answer into a domain error.
+//! The HTTP client that `instant_acme` gets: it signs every JWS anew with the HSM key, keeps the
+//! nonces, asks again where a CA stumbles, and turns every failed answer into a domain error.
 
 use std::{
     future::Future,
@@ -8,15 +8,17 @@ use std::{
     time::Duration,
 };
 
+use backon::{ExponentialBuilder, Retryable as _};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as B64};
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use http_body_util::BodyExt as _;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use secrecy::SecretSlice;
 use serde_json::{Map, Value, json};
 
 use super::{
+    directory::Directory,
     jws,
     problem::{self, Problem},
     transport::{self, Transport},
@@ -27,6 +29,32 @@ use crate::keystore::MessageSigner;
 /// How often a request is signed anew after a bad nonce. A CA that rejects half of all nonces
 /// fails one request in a million.
 const NONCES: u32 = 20;
+/// The header that brings a nonce (RFC 8555 section 6.5.1).
+const NONCE: &str = "replay-nonce";
+/// A CA that asks for a longer pause than this is left alone until the order's next attempt.
+const SHORT: Duration = Duration::from_secs(2);
+/// What an order waits for a CA that stumbles: a second try a moment later spares it the pause of a
+/// minute that comes after a failed attempt.
+const STUMBLES: usize = 4;
+
+/// Why a request was not answered as it should be.
+struct Failure {
+    error: Error,
+    /// The same request may be answered in a moment.
+    passing: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, passing: false }
+    }
+}
+
+impl From<transport::Unanswered> for Failure {
+    fn from(unanswered: transport::Unanswered) -> Self {
+        Self { error: unanswered.error, passing: !unanswered.late }
+    }
+}
 
 /// Keys of one account, and what the answers said besides.
 pub(super) struct Keys {
@@ -86,46 +114,114 @@ impl Resigner {
         if !signed && !body.is_empty() {
             return Err(unsigned("a body that is no JWS"));
         }
+        match parts.method {
+            // Each JWS gets its nonce where it is signed.
+            Method::HEAD => return Ok(with_nonce("later")),
+            Method::GET if parts.uri == self.transport.directory.as_str() => {
+                return Directory::json(&self.transport).await.map(Response::new);
+            }
+            _ => {}
+        }
+        let once = || async {
+            let answered = self.once(&parts, &body, signed).await;
+            if answered.is_err() {
+                self.transport.kept.forget_directory();
+            }
+            answered
+        };
+        // Which key counts after a rollover whose answer is lost is for the account to find out.
+        let again = |failure: &Failure| failure.passing && self.keys.next.is_none();
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_times(STUMBLES)
+            .with_jitter();
+        once.retry(pauses).when(again).await.map_err(|failure| failure.error)
+    }
+
+    /// One request, with as many nonces as that takes.
+    async fn once(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        signed: bool,
+    ) -> Result<Response<Bytes>, Failure> {
         let (mut nonce, mut left) = (None::<String>, NONCES);
         loop {
             let body = match signed {
-                true => BodyWrapper::from(self.sign_anew(&body, nonce.as_deref()).await?),
+                true => {
+                    let nonce = match nonce.take() {
+                        Some(nonce) => nonce,
+                        None => self.nonce().await?,
+                    };
+                    BodyWrapper::from(self.sign_anew(body, &nonce).await?)
+                }
                 false => BodyWrapper::default(),
             };
-            let response = self.transport.send(Request::from_parts(parts.clone(), body)).await?;
+            let request = Request::from_parts(parts.clone(), body);
+            let mut response = self.transport.send(request).await?;
             let retry_after = transport::retry_after(&response);
             *self.keys.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = retry_after;
-            let status = response.status();
+            let fresh = take_nonce(&mut response);
+            let (status, subject) = (response.status(), &self.transport.ca);
+            let problem = match status.is_success() {
+                true => None,
+                false => Problem::parse(response.body()),
+            };
+            if let (Some(problem), Some(fresh)) = (&problem, &fresh)
+                && signed
+                && problem.is("badNonce")
+                && left > 0
+            {
+                nonce = Some(fresh.clone());
+                left -= 1;
+                continue;
+            }
+            fresh.into_iter().for_each(|nonce| self.transport.kept.keep_nonce(nonce));
             if status.is_success() {
                 return Ok(response);
             }
-            let subject = &self.transport.ca;
-            let Some(problem) = Problem::parse(response.body()) else {
-                return Err(problem::plain("ask", subject, status, retry_after));
-            };
-            let fresh = response.headers().get("replay-nonce").and_then(|n| n.to_str().ok());
-            match fresh {
-                Some(fresh) if signed && problem.is("badNonce") && left > 0 => {
-                    nonce = Some(fresh.to_owned());
-                    left -= 1;
-                }
+            let passing = stumbles(status) && retry_after.is_none_or(|after| after <= SHORT);
+            let error = match problem {
                 // What was to be done is done: the answer to an earlier try was lost.
-                _ if problem.is("alreadyRevoked") => return Ok(Response::default()),
-                _ => return Err(problem.into_error("ask", subject, status, retry_after)),
+                Some(problem) if problem.is("alreadyRevoked") => return Ok(Response::default()),
+                Some(problem) => problem.into_error("ask", subject, status, retry_after),
+                None => problem::plain("ask", subject, status, retry_after),
+            };
+            return Err(Failure { error, passing });
+        }
+    }
+
+    /// A nonce that came with an earlier answer, else a new one (RFC 8555 section 7.2).
+    async fn nonce(&self) -> Result<String, Failure> {
+        if let Some(nonce) = self.transport.kept.nonce() {
+            return Ok(nonce);
+        }
+        let url = Directory::known(&self.transport).await?.new_nonce;
+        let request = Request::head(url.as_str()).body(BodyWrapper::default());
+        let request = request.map_err(|e| Error::invalid("ask", &self.transport.ca, e))?;
+        let mut response = self.transport.send(request).await?;
+        let (status, subject) = (response.status(), &self.transport.ca);
+        match take_nonce(&mut response) {
+            Some(nonce) if status.is_success() => Ok(nonce),
+            _ if status.is_success() => {
+                Err(Error::unavailable("ask", subject, "it gives no nonce").into())
+            }
+            _ => {
+                let retry_after = transport::retry_after(&response);
+                let error = problem::plain("ask", subject, status, retry_after);
+                Err(Failure { error, passing: stumbles(status) })
             }
         }
     }
 
     /// Takes a JWS apart and signs it with the HSM key: `jwk` becomes ours (newAccount, with the
     /// external account binding), `kid` stays; an inner JWS (keyChange) is made by the new key.
-    async fn sign_anew(&self, body: &[u8], nonce: Option<&str>) -> Result<Vec<u8>> {
+    async fn sign_anew(&self, body: &[u8], nonce: &str) -> Result<Vec<u8>> {
         let outer: Value = serde_json::from_slice(body).map_err(|_| unsigned("no JSON"))?;
         let mut payload = part(&outer, "payload")?;
         let mut protected: Map<String, Value> = serde_json::from_slice(&part(&outer, "protected")?)
             .map_err(|_| unsigned("no header"))?;
-        if let Some(nonce) = nonce {
-            protected.insert("nonce".to_owned(), nonce.into());
-        }
+        protected.insert("nonce".to_owned(), nonce.into());
         let url = protected.get("url").cloned().ok_or_else(|| unsigned("no URL"))?;
         let key = self.keys.current.as_ref();
         match (protected.contains_key("jwk"), protected.contains_key("kid")) {
@@ -158,6 +254,29 @@ impl Resigner {
         header.insert("url".to_owned(), url);
         Ok(jws::sign(next.as_ref(), header, claims.as_bytes()).await?.to_string().into_bytes())
     }
+}
+
+/// Whether a CA that answers so may have a better answer in a moment.
+fn stumbles(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// Takes the nonce out of an answer: it is this client's to use.
+fn take_nonce(response: &mut Response<Bytes>) -> Option<String> {
+    let nonce = response.headers_mut().remove(NONCE)?;
+    nonce.to_str().ok().map(str::to_owned)
+}
+
+fn with_nonce(nonce: &'static str) -> Response<Bytes> {
+    let mut response = Response::default();
+    response.headers_mut().insert(NONCE, http::HeaderValue::from_static(nonce));
+    response
 }
 
 /// Adds the external account binding to a newAccount payload.

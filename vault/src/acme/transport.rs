@@ -14,6 +14,7 @@ use instant_acme::BodyWrapper;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
+use super::kept::Kept;
 use crate::error::{Error, Result};
 
 /// The longest body that is read, in bytes: a chain of ten certificates is far below.
@@ -34,6 +35,16 @@ pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
     timeout: Duration,
     pub(super) ca: String,
+    /// Where its directory is.
+    pub(super) directory: url::Url,
+    pub(super) kept: Arc<Kept>,
+}
+
+/// Why there is no answer.
+pub(super) struct Unanswered {
+    pub(super) error: Error,
+    /// Whether all the time was used up that an answer may take.
+    pub(super) late: bool,
 }
 
 impl Transport {
@@ -51,19 +62,24 @@ impl Transport {
             .enable_http1()
             .enable_http2()
             .build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        let ca = format!("CA {}", ca.host_str().unwrap_or_default());
-        Ok(Self { client, timeout: options.request_timeout, ca })
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            timeout: options.request_timeout,
+            ca: format!("CA {}", ca.host_str().unwrap_or_default()),
+            directory: ca.clone(),
+            kept: Arc::default(),
+        })
     }
 
     /// Sends a request and reads the whole answer.
     pub(super) async fn send(
         &self,
         request: Request<BodyWrapper<Bytes>>,
-    ) -> Result<Response<Bytes>> {
-        let unavailable = |why: String| {
-            Error::unavailable("ask", &self.ca, why)
-                .hint("check that the CA runs, its URL, and --ca-root for a private one")
+    ) -> Result<Response<Bytes>, Unanswered> {
+        let unanswered = |why: String, late| Unanswered {
+            error: Error::unavailable("ask", &self.ca, why)
+                .hint("check that the CA runs, its URL, and --ca-root for a private one"),
+            late,
         };
         let whole = async {
             let response = self.client.request(request).await.map_err(|e| chain(&e))?;
@@ -73,8 +89,8 @@ impl Transport {
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
         match tokio::time::timeout(self.timeout, whole).await {
-            Ok(answer) => answer.map_err(unavailable),
-            Err(_) => Err(unavailable(format!("no answer within {:?}", self.timeout))),
+            Ok(answer) => answer.map_err(|why| unanswered(why, false)),
+            Err(_) => Err(unanswered(format!("no answer within {:?}", self.timeout), true)),
         }
     }
 }

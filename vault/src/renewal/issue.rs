@@ -218,21 +218,20 @@ impl Issuer {
 
     async fn drive(&self, certificate: &CertificateRecord, mut order: OrderRecord) -> Result<()> {
         let (_, account) = self.accounts.open(&RENEWAL, &order.account).await?;
-        let url = match &order.url {
-            Some(url) => url.clone(),
+        let mut placed = match &order.url {
+            Some(url) => account.order(url).await?,
             None => {
-                let url = account
-                    .new_order(&certificate.identifiers, certificate.profile.as_deref())
-                    .await?;
+                let profile = certificate.profile.as_deref();
+                let placed = account.new_order(&certificate.identifiers, profile).await?;
                 crash_point!("issue.ca-order");
-                order.url = Some(url.clone());
+                order.url = Some(placed.url().clone());
                 self.store.update_order(&order).await?;
                 crash_point!("issue.url");
-                url
+                placed
             }
         };
         if order.state == OrderState::Ready {
-            self.authorize(certificate, &order, &account, &url).await?;
+            self.authorize(certificate, &order, &account, &mut placed).await?;
             let csr = order.csr_der.clone().ok_or_else(|| {
                 Error::internal("finalize", format!("order {}", order.id), "it has no CSR")
             })?;
@@ -241,15 +240,15 @@ impl Issuer {
             order.updated_at = self.clock.now();
             self.store.update_order(&order).await?;
             crash_point!("issue.finalizing");
-            account.finalize(&url, &csr).await?;
+            placed.finalize(&csr).await?;
             crash_point!("issue.finalized");
-        } else if account.order_status(&url).await? == OrderStatus::Ready
+        } else if placed.status() == OrderStatus::Ready
             && let Some(csr) = &order.csr_der
         {
             // The crash came before the CA was told.
-            account.finalize(&url, csr).await?;
+            placed.finalize(csr).await?;
         }
-        let pem = account.certificate(&url, CA_DEADLINE).await?;
+        let pem = placed.certificate(CA_DEADLINE).await?;
         crash_point!("issue.certificate");
         self.keep(certificate, &order, &pem).await?;
         self.accounts.note(&order.account, None).await
@@ -261,12 +260,11 @@ impl Issuer {
         certificate: &CertificateRecord,
         order: &OrderRecord,
         account: &acme::Account,
-        url: &url::Url,
+        placed: &mut acme::Order<'_>,
     ) -> Result<()> {
         let presenter = self.presenters.of(certificate.challenge)?;
-        let progress = account.authorizations(url, certificate.challenge).await?;
-        let records: Vec<_> = progress
-            .challenges
+        let challenges = placed.challenges(certificate.challenge).await?;
+        let records: Vec<_> = challenges
             .iter()
             .map(|challenge| ChallengeRecord {
                 token: challenge.token.clone(),
@@ -278,12 +276,16 @@ impl Issuer {
         if !records.is_empty() {
             self.store.put_challenges(&records).await?;
             crash_point!("issue.challenges");
-            presenter.present(&certificate.name, &progress.challenges).await?;
-            for challenge in &progress.challenges {
-                account.ready(url, challenge).await?;
+            presenter.present(&certificate.name, &challenges).await?;
+            let mut proven = true;
+            for challenge in &challenges {
+                proven &= account.answered(challenge).await?;
+            }
+            if proven {
+                placed.look().await?;
             }
         }
-        let ready = account.wait_ready(url, CA_DEADLINE).await;
+        let ready = placed.wait_ready(CA_DEADLINE).await;
         self.store.remove_challenges(order.id).await?;
         let tokens: Vec<_> = records.into_iter().map(|record| record.token).collect();
         presenter.withdraw(&certificate.name, &tokens).await;

@@ -1,0 +1,149 @@
+//! The vault's side: keys in SoftHSM, an account's key beside them, an agent that answers challenges
+//! and installs what comes.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::{
+    agent::Agent,
+    grpc,
+    vault::Vault,
+    world::{ACCOUNT, AGENT, Install, wait_connected},
+};
+use tokio::{runtime::Runtime, task::JoinSet};
+use tonic::transport::Channel;
+use vault_proto::v1::{
+    Custody, IssueCertificateRequest, certificate_service_client::CertificateServiceClient,
+};
+
+use super::{Ordered, ca::Authority};
+use crate::cpu;
+
+/// How often is looked whether all are there.
+const LOOK: Duration = Duration::from_millis(50);
+/// All must be there by then.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// Declarations that are under way at once.
+const DECLARED_AT_ONCE: usize = 8;
+
+/// The name of a round's certificate, which is the first label of its domain, too.
+fn name(round: usize, number: usize) -> String {
+    format!("fleet-{round}-{number}")
+}
+
+/// The domain of a round's certificate.
+pub fn domain(round: usize, number: usize) -> String {
+    format!("{}.example", name(round, number))
+}
+
+/// A vault with an account, and its agent.
+pub struct Fleet {
+    vault: Vault,
+    agent: Agent,
+    runtime: Runtime,
+    channel: Channel,
+}
+
+impl Fleet {
+    /// Starts a vault and an agent, and registers an account at the CA.
+    ///
+    /// # Errors
+    /// Where anything cannot be started.
+    pub fn new(authority: &Authority, rounds: usize, certificates: usize) -> Result<Self> {
+        let mut vault = Vault::new();
+        vault.reconfigure("request_timeout = \"5s\"", "request_timeout = \"60s\"");
+        vault.start();
+        vault.ok(&["init"]);
+        let mut agent = Agent::new(&vault, "");
+        let all = (0..rounds).flat_map(|round| (0..certificates).map(move |n| name(round, n)));
+        let installs: String = all
+            .map(|name| {
+                let key = Some(agent.file(&format!("{name}.key")));
+                Install { key, ..Install::file(&name, agent.file(&format!("{name}.pem"))) }.toml()
+            })
+            .collect();
+        let signer = format!("[signer]\nsocket = {:?}\n", agent.file("signer.sock"));
+        agent.config =
+            format!("{installs}[http01]\nlisten = \"{}\"\n{signer}", authority.http01()?);
+        let ended = agent.enroll(&vault, AGENT);
+        ensure!(ended.code == 0, "{ended:?}");
+        agent.start();
+        wait_connected(&vault, AGENT);
+        let (directory, root) = (authority.directory(), authority.root().display().to_string());
+        let account = ["account", "register", ACCOUNT, "--agree-tos", "--directory", &directory];
+        vault.ok(&[&account[..], &["--ca-root", &root]].concat());
+        let runtime = Runtime::new()?;
+        let channel = runtime.block_on(grpc::local(&vault.file("admin.sock")))?;
+        Ok(Self { vault, agent, runtime, channel })
+    }
+
+    /// Orders a round's certificates at once, and waits until all are issued.
+    ///
+    /// # Errors
+    /// Where one is refused or not there in time.
+    pub fn order(
+        &mut self,
+        authority: &Authority,
+        round: usize,
+        certificates: usize,
+    ) -> Result<Ordered> {
+        let (vault, agent) = (self.vault.process().id(), self.agent.process().id());
+        let used = || {
+            Ok::<_, anyhow::Error>((
+                cpu::seconds_of(vault)?,
+                cpu::seconds_of(agent)?,
+                authority.cpu_seconds()?,
+            ))
+        };
+        let issued = |vault: &mut Vault| vault.process().log().matches(" issued ").count();
+        let failed = |vault: &mut Vault| vault.process().log().matches("order failed").count();
+        let (issued_before, failed_before) = (issued(&mut self.vault), failed(&mut self.vault));
+        let (before, began) = (used()?, Instant::now());
+        self.runtime.block_on(declare(&self.channel, round, certificates))?;
+        while issued(&mut self.vault) - issued_before < certificates {
+            ensure!(began.elapsed() < PATIENCE, "not all were issued within {PATIENCE:?}");
+            thread::sleep(LOOK);
+        }
+        let (took, after) = (began.elapsed().as_secs_f64(), used()?);
+        let failures = failed(&mut self.vault) - failed_before;
+        #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
+        let (count, failures) = (certificates as f64, failures as f64);
+        Ok(Ordered {
+            rate: count / took,
+            client_ms: (after.0 - before.0) * 1e3 / count,
+            answers_ms: (after.1 - before.1) * 1e3 / count,
+            authority_ms: (after.2 - before.2) * 1e3 / count,
+            authority_share: (after.2 - before.2) / took / cpu::processors()?,
+            failures,
+        })
+    }
+}
+
+async fn declare(channel: &Channel, round: usize, certificates: usize) -> Result<()> {
+    let mut calls = JoinSet::new();
+    for number in 0..certificates {
+        if calls.len() >= DECLARED_AT_ONCE {
+            calls.join_next().await.context("no call")???;
+        }
+        let mut client = CertificateServiceClient::new(channel.clone());
+        let request = IssueCertificateRequest {
+            name: name(round, number),
+            account: ACCOUNT.to_owned(),
+            domains: vec![domain(round, number)],
+            challenge: "http-01".to_owned(),
+            custody: Custody::Vault.into(),
+            deploy_to: vec![AGENT.to_owned()],
+            ..Default::default()
+        };
+        calls.spawn(async move {
+            client.issue_certificate(request).await.map(drop).context("a certificate is refused")
+        });
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
