@@ -21,6 +21,7 @@ use crate::store::{
 };
 use crate::x509::{chain, csr};
 
+use super::agenda::Planning;
 use super::planner::{self, Policy};
 use super::presenters::Presenters;
 use super::restored::Numbers;
@@ -43,6 +44,7 @@ pub struct Issuer {
     pub(super) policy: Policy,
     pub(super) accounts: Accounts,
     pub(super) alerts: Alerts,
+    pub(super) planning: Arc<Planning>,
     /// One agent after the other is heard.
     pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -65,6 +67,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// What somebody has to know of.
     pub alerts: Alerts,
+    /// What CAs allow.
+    pub planning: Planning,
 }
 
 /// What became of one step of work on a certificate.
@@ -79,7 +83,8 @@ pub enum Progress {
 impl Issuer {
     /// An issuer over these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, signing, hub, presenters, clock, policy, accounts, alerts } = parts;
+        let Parts { store, signing, hub, presenters, clock, policy, accounts, alerts, planning } =
+            parts;
         Self {
             store,
             signing,
@@ -89,6 +94,7 @@ impl Issuer {
             policy,
             accounts,
             alerts,
+            planning: Arc::new(planning),
             hearing: Arc::default(),
         }
     }
@@ -221,9 +227,7 @@ impl Issuer {
         let url = match &order.url {
             Some(url) => url.clone(),
             None => {
-                let url = account
-                    .new_order(&certificate.identifiers, certificate.profile.as_deref())
-                    .await?;
+                let url = self.place(certificate, &order, &account).await?;
                 crash_point!("issue.ca-order");
                 order.url = Some(url.clone());
                 self.store.update_order(&order).await?;
@@ -372,8 +376,10 @@ impl Issuer {
         tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
         let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
         let text = error.to_string();
+        let order = self.store.open_order(name).await?;
+        self.note_what_counts(&certificate, order.as_ref(), error).await?;
         let passed = self.pass_turn(&certificate, error).await?;
-        match self.store.open_order(name).await? {
+        match order {
             Some(order) if !resumable || passed => {
                 self.store.fail_order(order.id, &text, attempts, at, now).await?;
             }
