@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use vault_proto::v1;
 
 use crate::cmd::{
-    account, agent, audit, backup, cert, csr, drill, init, jws, kek, key, meta, operator,
+    account, agent, audit, backup, cert, csr, drill, fleet, init, jws, kek, key, meta, operator,
 };
 use crate::output::Format;
 use crate::profile::Connection;
@@ -55,6 +55,9 @@ pub enum Noun {
     /// Certificates.
     #[command(subcommand)]
     Cert(cert::Cert),
+    /// All certificates together.
+    #[command(subcommand)]
+    Fleet(fleet::Fleet),
     /// Agents on web servers.
     #[command(subcommand)]
     Agent(agent::Agent),

@@ -6,6 +6,7 @@ mod cmd;
 mod error;
 mod files;
 mod output;
+mod plot;
 mod profile;
 mod progress;
 
@@ -65,6 +66,7 @@ async fn dispatch(context: &Context, noun: Noun) -> Result<()> {
         Noun::Jws(verb) => cmd::jws::run(context, verb).await,
         Noun::Account(verb) => cmd::account::run(context, verb).await,
         Noun::Cert(verb) => cmd::cert::run(context, verb).await,
+        Noun::Fleet(verb) => cmd::fleet::run(context, verb).await,
         Noun::Agent(verb) => cmd::agent::run(context, verb).await,
         Noun::Operator(verb) => cmd::operator::run(context, verb).await,
         Noun::Audit(verb) => cmd::audit::run(context, verb).await,

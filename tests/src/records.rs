@@ -88,6 +88,7 @@ pub fn certificate(certificate: &str) -> CertificateRecord {
         rotate_key: true,
         fallback: Vec::new(),
         preferred_chain: Some("Root X1".to_owned()),
+        windows: Vec::new(),
         turn: Turn { place: 1, failures: 2 },
         status: CertificateStatus::Pending,
         current_version: 0,

@@ -34,7 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tar", &["backup/src/"]),
     ("zstd", &["backup/src/"]),
     ("maud", &["cli/src/cmd/drill/"]),
-    ("plotters", &["cli/src/cmd/drill/"]),
+    ("plotters", &["cli/src/cmd/drill/", "cli/src/plot.rs"]),
     ("object_store", &["vault/src/backup/place/"]),
     ("age", &["vault/src/backup/", "custody/src/", "backup/src/"]),
 ];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use vault_proto::v1;
 
@@ -32,12 +32,33 @@ pub enum Agent {
         /// The agent's name.
         name: String,
     },
+    /// Changes when an agent's web server may change.
+    #[command(after_help = "Example: vaultctl agent update web1 --window 'Sat 02:00-04:00'")]
+    Update {
+        /// The agent's name.
+        name: String,
+        #[command(flatten)]
+        windows: Windows,
+    },
     /// Ends an agent's rights and its stream at once; what it serves stays.
     #[command(after_help = "Example: vaultctl agent evict web1 --yes")]
     Evict {
         /// The agent's name.
         name: String,
     },
+}
+
+/// Its maintenance windows.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Windows {
+    /// A maintenance window, UTC, in which certificates there are replaced, such as "Sat 02:00-04:00" or
+    /// "Mon-Fri 22:00-02:00"; may be repeated.
+    #[arg(long, value_name = "WINDOW")]
+    window: Vec<String>,
+    /// At any time.
+    #[arg(long)]
+    no_window: bool,
 }
 
 /// Whole seconds, as the vault counts them.
@@ -67,6 +88,7 @@ struct Shown {
     identity_not_after: Option<String>,
     software_version: String,
     certificates: Vec<String>,
+    windows: Vec<String>,
 }
 
 impl Row for Shown {
@@ -96,6 +118,7 @@ impl From<v1::Agent> for Shown {
             connected: agent.connected,
             software_version: agent.software_version,
             certificates: agent.certificates,
+            windows: agent.windows,
         }
     }
 }
@@ -133,6 +156,10 @@ pub async fn run(context: &Context, verb: Agent) -> Result<()> {
         }
         Agent::Show { name } => {
             one(agents.get_agent(call(v1::GetAgentRequest { name })).await?.into_inner())
+        }
+        Agent::Update { name, windows } => {
+            let request = v1::UpdateAgentRequest { name, windows: windows.window };
+            one(agents.update_agent(call(request)).await?.into_inner())
         }
         Agent::Evict { name } => {
             one(agents.evict_agent(call(v1::EvictAgentRequest { name })).await?.into_inner())

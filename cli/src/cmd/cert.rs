@@ -1,5 +1,6 @@
 //! `vaultctl cert`.
 
+mod plan;
 mod rows;
 mod update;
 mod wait;
@@ -49,12 +50,15 @@ pub enum Cert {
     /// What its key signs changes at once, the rest from the next order on.
     #[command(after_help = "Example: vaultctl cert update shop --tls-use tls13 --rotate-key true")]
     Update(update::Update),
+    /// Shows what is going to be ordered in the coming days.
+    #[command(after_help = "Example: vaultctl cert plan --days 30 --plot plan.svg")]
+    Plan(plan::Plan),
     /// Orders a new version where one is due, or at once with --force.
     #[command(after_help = "Example: vaultctl cert renew shop --force --wait")]
     Renew {
         /// The certificate's name.
         name: String,
-        /// Although it is not due.
+        /// Although it is not due, and whatever its maintenance windows say.
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -138,6 +142,9 @@ pub struct Issue {
     /// certificate, or its SHA-256 fingerprint.
     #[arg(long, value_name = "ISSUER")]
     preferred_chain: Option<String>,
+    /// A maintenance window, UTC, in which it is renewed, such as "Sat 02:00-04:00"; may be repeated.
+    #[arg(long = "window", value_name = "WINDOW")]
+    windows: Vec<String>,
     /// An agent that gets it; may be repeated.
     #[arg(long = "deploy-to", value_name = "AGENT", num_args = 1..)]
     deploy_to: Vec<String>,
@@ -172,6 +179,7 @@ fn issue_request(args: Issue) -> v1::IssueCertificateRequest {
         rotate_key: args.rotate_key,
         fallback: args.fallback,
         preferred_chain: args.preferred_chain.unwrap_or_default(),
+        windows: args.windows,
     }
 }
 
@@ -202,6 +210,7 @@ pub async fn run(context: &Context, verb: Cert) -> Result<()> {
             let rows: Vec<_> = all.versions.into_iter().map(Version::from).collect();
             return output::list(context.format, &rows);
         }
+        Cert::Plan(args) => return plan::run(context, &client, args).await,
         Cert::Chain { name } => {
             let request = v1::GetCertificateRequest { name };
             let found = certificates.get_certificate(call(request)).await?.into_inner();

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod cert;
 pub mod csr;
 pub mod drill;
+pub mod fleet;
 pub mod init;
 pub mod jws;
 pub mod kek;

@@ -29,9 +29,10 @@ fn troubles() -> Vec<(Place, Fault, &'static str)> {
         (Place::NewOrder, Fault::Silence, "no answer within"),
         (Place::NewOrder, Fault::Cut, "CA 127.0.0.1"),
         (Place::NewOrder, Fault::Lost, "CA 127.0.0.1"),
-        (Place::Order, Fault::Answer(Answer::html(200)), "makes no sense"),
         (Place::Finalize, problem(400, "badCSR", "a weak key"), "a weak key"),
         (Place::Finalize, problem(500, "serverInternal", "later"), "later"),
+        // The order stays open and is asked about.
+        (Place::Order, Fault::Answer(Answer::html(200)), "makes no sense"),
         (Place::Certificate, Fault::Answer(Answer::html(500)), "500"),
         (Place::Certificate, Fault::Cut, "CA 127.0.0.1"),
     ]
@@ -107,8 +108,8 @@ fn what_the_ca_has_done_though_its_answer_is_lost_is_not_done_twice() {
 fn a_ca_that_stumbles_once_costs_no_attempt() {
     let world = World::with_agent(&["shop"]);
     for (place, fault) in [
-        (Place::NewOrder, Fault::Cut),
-        (Place::Order, Fault::Answer(Answer::html(502))),
+        (Place::NewOrder, Fault::Answer(Answer::html(502))),
+        (Place::Order, Fault::Cut),
         (Place::Challenge, Fault::Answer(Answer::problem(500, "serverInternal", "busy"))),
         (Place::Certificate, Fault::Lost),
     ] {

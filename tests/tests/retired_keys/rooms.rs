@@ -22,7 +22,7 @@ use vault::{
     },
     policy::{Principal, RoleAuthorizer},
     push::Hub,
-    renewal::{Issuer, IssuerParts, Presenters, planner::Policy},
+    renewal::{Issuer, IssuerParts, Planning, Presenters, planner::Policy},
     signing::{NewKey, Signing},
     store::{
         CertificateRecord, Certificates as _, KeyPurpose, KeyRecord, KeyState, Keys as _,
@@ -86,6 +86,7 @@ impl Rooms {
             policy,
             accounts,
             alerts,
+            planning: Planning::new(Vec::new(), 1),
         });
         put_account(&store).await;
         Self { clock, keystore, store, audit, signing, issuer, _dir: dir }

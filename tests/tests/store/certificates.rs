@@ -86,6 +86,10 @@ fn every_settings() -> Vec<CertificateSettings> {
                         rotate_key,
                         fallback,
                         preferred_chain,
+                        windows: match rotate_key {
+                            true => vec!["Sat 02:00-04:00".parse().unwrap()],
+                            false => Vec::new(),
+                        },
                     });
                 }
             }
@@ -108,6 +112,7 @@ async fn settings_are_changed_and_nothing_else(world: World) {
             rotate_key,
             fallback,
             preferred_chain,
+            windows,
         } = to;
         now = CertificateRecord {
             challenge,
@@ -116,6 +121,7 @@ async fn settings_are_changed_and_nothing_else(world: World) {
             rotate_key,
             fallback,
             preferred_chain,
+            windows,
             ..now
         };
         assert_eq!(store.certificate(&shop.name).await.unwrap().as_ref(), Some(&now));

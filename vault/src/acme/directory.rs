@@ -18,6 +18,8 @@ pub struct Directory {
     pub external_account_required: bool,
     /// Where it gives nonces.
     pub(super) new_nonce: Url,
+    /// Where orders are placed.
+    pub(super) new_order: Url,
 }
 
 #[derive(Deserialize)]
@@ -26,8 +28,7 @@ struct Wire {
     new_nonce: Url,
     #[serde(rename = "newAccount")]
     _new_account: Url,
-    #[serde(rename = "newOrder")]
-    _new_order: Url,
+    new_order: Url,
     #[serde(default)]
     meta: Meta,
 }
@@ -75,13 +76,14 @@ impl Directory {
         Ok(json)
     }
 
-    fn parse(json: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         let wire: Wire =
             serde_json::from_slice(json).map_err(|e| format!("it is no ACME directory: {e}"))?;
         Ok(Self {
             terms_of_service: wire.meta.terms_of_service,
             external_account_required: wire.meta.external_account_required,
             new_nonce: wire.new_nonce,
+            new_order: wire.new_order,
         })
     }
 }

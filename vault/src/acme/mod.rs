@@ -25,3 +25,15 @@ pub use order_list::Listed;
 pub use presenter::{Challenge, ChallengePresenter};
 pub use renewal_info::RenewalWindow;
 pub use transport::Options;
+
+/// Whether an error says that a CA does not answer, or not as a CA that is in order.
+pub fn is_away(error: &crate::error::Error) -> bool {
+    let from_a_ca = error.what == "ask" && error.subject.starts_with("CA ");
+    from_a_ca && error.kind == crate::error::ErrorKind::Unavailable
+}
+
+/// Whether a request may have been heard although it failed: only a refusal, or a connection that was never
+/// made, says that it was not.
+pub fn may_have_been_heard(error: &crate::error::Error) -> bool {
+    error.kind == crate::error::ErrorKind::Unavailable && !error.why.contains("(Connect)")
+}

@@ -40,19 +40,29 @@ const STUMBLES: usize = 4;
 /// Why a request was not answered as it should be.
 struct Failure {
     error: Error,
-    /// The same request may be answered in a moment.
-    passing: bool,
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The CA has stumbled, and says so.
+    Stumbled,
+    /// The connection broke: nobody knows whether the CA has heard it.
+    Cut,
+    /// The same request would fail the same way.
+    Lasting,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, passing: false }
+        Self { error, cause: Cause::Lasting }
     }
 }
 
 impl From<transport::Unanswered> for Failure {
     fn from(unanswered: transport::Unanswered) -> Self {
-        Self { error: unanswered.error, passing: !unanswered.late }
+        let cause = if unanswered.late { Cause::Lasting } else { Cause::Cut };
+        Self { error: unanswered.error, cause }
     }
 }
 
@@ -122,20 +132,31 @@ impl Resigner {
             }
             _ => {}
         }
-        let once = || async {
-            let answered = self.once(&parts, &body, signed).await;
-            if answered.is_err() {
-                self.transport.kept.forget_directory();
-            }
-            answered
+        let once = || self.once(&parts, &body, signed);
+        // Which key counts after a rollover whose answer is lost is for the account to find out. And an
+        // order that may have been placed counts against what the CA allows: it is never placed twice
+        // without a record of it.
+        let rollover = self.keys.next.is_some();
+        let again = |failure: &Failure| match failure.cause {
+            Cause::Stumbled => !rollover,
+            Cause::Cut => !rollover && !self.places_an_order(&parts),
+            Cause::Lasting => false,
         };
-        // Which key counts after a rollover whose answer is lost is for the account to find out.
-        let again = |failure: &Failure| failure.passing && self.keys.next.is_none();
         let pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
             .with_max_times(STUMBLES)
             .with_jitter();
-        once.retry(pauses).when(again).await.map_err(|failure| failure.error)
+        let answered = once.retry(pauses).when(again).await;
+        answered.map_err(|failure| {
+            self.transport.kept.forget_directory();
+            failure.error
+        })
+    }
+
+    fn places_an_order(&self, parts: &Parts) -> bool {
+        let known = self.transport.kept.directory();
+        let known = known.and_then(|json| Directory::parse(&json).ok());
+        known.is_none_or(|directory| parts.uri == directory.new_order.as_str())
     }
 
     /// One request, with as many nonces as that takes.
@@ -180,14 +201,14 @@ impl Resigner {
             if status.is_success() {
                 return Ok(response);
             }
-            let passing = stumbles(status) && retry_after.is_none_or(|after| after <= SHORT);
+            let cause = cause_of(status, retry_after);
             let error = match problem {
                 // What was to be done is done: the answer to an earlier try was lost.
                 Some(problem) if problem.is("alreadyRevoked") => return Ok(Response::default()),
                 Some(problem) => problem.into_error("ask", subject, status, retry_after),
                 None => problem::plain("ask", subject, status, retry_after),
             };
-            return Err(Failure { error, passing });
+            return Err(Failure { error, cause });
         }
     }
 
@@ -209,7 +230,7 @@ impl Resigner {
             _ => {
                 let retry_after = transport::retry_after(&response);
                 let error = problem::plain("ask", subject, status, retry_after);
-                Err(Failure { error, passing: stumbles(status) })
+                Err(Failure { error, cause: cause_of(status, retry_after) })
             }
         }
     }
@@ -257,14 +278,18 @@ impl Resigner {
 }
 
 /// Whether a CA that answers so may have a better answer in a moment.
-fn stumbles(status: StatusCode) -> bool {
-    matches!(
+fn cause_of(status: StatusCode, retry_after: Option<Duration>) -> Cause {
+    let stumbles = matches!(
         status,
         StatusCode::INTERNAL_SERVER_ERROR
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
-    )
+    );
+    match stumbles && retry_after.is_none_or(|after| after <= SHORT) {
+        true => Cause::Stumbled,
+        false => Cause::Lasting,
+    }
 }
 
 /// Takes the nonce out of an answer: it is this client's to use.

@@ -45,7 +45,9 @@ impl Agents {
         let rooms = self.0.rooms()?;
         let deployments = self.0.store.deployments_on(&agent.name).await?;
         let spiffe_id = rooms.identities.spiffe_id(Identity::Agent(agent.name.clone()))?;
+        let windows = self.0.store.agent_windows(&agent.name).await?;
         Ok(v1::Agent {
+            windows: windows.iter().map(ToString::to_string).collect(),
             spiffe_id: spiffe_id.to_string(),
             status: agent.status.to_string(),
             connected: rooms.hub.is_connected(&agent.name),
@@ -159,6 +161,26 @@ impl AgentService for Agents {
         };
         let (resource, detail) = (format!("agent/{name}"), json!({ "change": "evict" }));
         self.0.audited(&who, Action::AgentManage, &resource, detail, evict).await?;
+        let agent = self.find(&name).await?;
+        Ok(Response::new(self.whole(agent).await?))
+    }
+
+    async fn update_agent(
+        &self,
+        request: Request<v1::UpdateAgentRequest>,
+    ) -> Result<Response<v1::Agent>, Status> {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let name: AgentName = request.name.parse().map_err(Error::from)?;
+        let windows = convert::windows(&request.windows)?;
+        let update = async {
+            self.find(&name).await?;
+            self.0.store.set_agent_windows(&name, &windows).await
+        };
+        let detail = json!({ "change": "update", "windows": windows });
+        let resource = format!("agent/{name}");
+        self.0.audited(&who, Action::AgentManage, &resource, detail, update).await?;
+        self.0.rooms()?.wake.notify_one();
         let agent = self.find(&name).await?;
         Ok(Response::new(self.whole(agent).await?))
     }

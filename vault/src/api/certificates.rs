@@ -11,7 +11,7 @@ use vault_proto::{
     v1::{self, certificate_service_server::CertificateService},
 };
 
-use super::{Context, convert};
+use super::{Context, convert, plan};
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
@@ -58,6 +58,7 @@ fn declaration(request: v1::IssueCertificateRequest) -> Result<Declaration> {
             rotate_key: request.rotate_key,
             fallback: accounts(&request.fallback)?,
             preferred_chain: profile(request.preferred_chain),
+            windows: convert::windows(&request.windows)?,
         },
     })
 }
@@ -79,6 +80,7 @@ fn settings_change(request: v1::UpdateCertificateRequest) -> Result<SettingsChan
         rotate_key: request.rotate_key,
         fallback: request.fallback.map(|list| accounts(&list.names)).transpose()?,
         preferred_chain: request.preferred_chain.map(profile),
+        windows: request.windows.map(|list| convert::windows(&list.windows)).transpose()?,
     };
     if change == SettingsChange::default() {
         let subject = format!("certificate {}", request.name);
@@ -129,13 +131,17 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         preferred_chain: record.preferred_chain.unwrap_or_default(),
         issued_by,
         orders_with,
+        windows: record.windows.iter().map(ToString::to_string).collect(),
+        waits_for: String::new(),
     })
 }
 
 impl Certificates {
     async fn answer(&self, name: &CertificateName) -> Answer {
-        let record = self.0.rooms()?.issuer.find(name).await?;
-        Ok(Response::new(whole(&self.0, record).await?))
+        let issuer = &self.0.rooms()?.issuer;
+        let shown = whole(&self.0, issuer.find(name).await?).await?;
+        let waits_for = issuer.waits_for(name).await?.unwrap_or_default();
+        Ok(Response::new(v1::Certificate { waits_for, ..shown }))
     }
 }
 
@@ -199,6 +205,7 @@ impl CertificateService for Certificates {
         // Subscribed before the first look, so that no change falls in between.
         let mut changes = self.0.rooms()?.hub.watch();
         let mut seen = self.answer(&name).await?.into_inner();
+        seen.waits_for.clear();
         let (sender, receiver) = mpsc::channel(8);
         let context = self.0.clone();
         tokio::spawn(async move {
@@ -236,8 +243,10 @@ impl CertificateService for Certificates {
         let name = name(&request.name)?;
         let change = settings_change(request)?;
         let (resource, detail) = (format!("certificate/{name}"), change.summary());
-        let change = self.0.rooms()?.issuer.update(&name, change);
+        let rooms = self.0.rooms()?;
+        let change = rooms.issuer.update(&name, change);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        rooms.wake.notify_one();
         self.answer(&name).await
     }
 
@@ -302,5 +311,23 @@ impl CertificateService for Certificates {
         let change = self.0.rooms()?.issuer.undeploy(&name, &from);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
         self.answer(&name).await
+    }
+
+    async fn plan(
+        &self,
+        request: Request<v1::PlanRequest>,
+    ) -> Result<Response<v1::PlanResponse>, Status> {
+        let who = self.0.principal(&request).await?;
+        self.0.allow(&who, Action::CertificateRead, "certificate/*").await?;
+        Ok(Response::new(plan::plan(&self.0, &request.into_inner()).await?))
+    }
+
+    async fn rehearse(
+        &self,
+        request: Request<v1::RehearseRequest>,
+    ) -> Result<Response<v1::RehearseResponse>, Status> {
+        let who = self.0.principal(&request).await?;
+        self.0.allow(&who, Action::CertificateRead, "certificate/*").await?;
+        Ok(Response::new(plan::rehearse(&self.0, &request.into_inner()).await?))
     }
 }

@@ -7,7 +7,8 @@ use vault_proto::v1;
 use crate::error::{Error, Result};
 use crate::keystore::{Algorithm, Escrow};
 use crate::store::{
-    AccountRecord, Custody, DeploymentRecord, Identifier, KeyRecord, VersionRecord,
+    AccountRecord, Custody, DeploymentRecord, Identifier, KeyRecord, MaintenanceWindow,
+    VersionRecord,
 };
 
 /// A time on the wire.
@@ -80,6 +81,18 @@ pub(super) fn identifiers(domains: &[String], ips: &[String]) -> Result<Vec<Iden
         }
     }
     Ok(all)
+}
+
+/// The most maintenance windows of one thing: one for each hour of a week.
+const MOST_WINDOWS: usize = 168;
+
+/// Maintenance windows off the wire.
+pub(super) fn windows(texts: &[String]) -> Result<Vec<MaintenanceWindow>> {
+    if texts.len() > MOST_WINDOWS {
+        let why = format!("there are {}, {MOST_WINDOWS} are the most", texts.len());
+        return Err(Error::invalid("read", "the maintenance windows", why));
+    }
+    texts.iter().map(|text| text.parse()).collect()
 }
 
 impl From<KeyRecord> for v1::Key {

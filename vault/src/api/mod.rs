@@ -12,6 +12,7 @@ mod detach;
 mod drills;
 mod kek;
 mod keys;
+mod plan;
 mod principal;
 mod restore;
 mod server;

@@ -24,7 +24,9 @@ use crate::keystore::{
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
 };
 use crate::push::Hub;
-use crate::renewal::{Aftermath, Issuer, IssuerParts, Presenters, Runner, planner::Policy};
+use crate::renewal::{
+    Aftermath, Issuer, IssuerParts, Planning, Presenters, Runner, planner::Policy,
+};
 use crate::settings::Vault;
 use crate::signing::{Finding, Signing};
 
@@ -134,6 +136,7 @@ pub(super) fn assemble(
         policy,
         accounts: accounts.clone(),
         alerts,
+        planning: Planning::new(config.acme.limits.clone(), config.acme.concurrent_orders),
     });
     let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
     let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());

@@ -3,6 +3,7 @@
 
 mod backup;
 mod dns;
+mod limits;
 mod parse;
 mod secret;
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use backup::{Backup, S3, TimeOfDay};
 pub use dns::{DnsProvider, DnsServer};
+pub use limits::{CaLimits, Rate};
 pub use parse::{Fault, load, parse};
 pub use secret::SecretSource;
 
@@ -191,6 +193,8 @@ pub struct Acme {
     pub propagation_timeout: Duration,
     /// Who writes the records of dns-01 challenges.
     pub dns: Vec<DnsProvider>,
+    /// What CAs allow. Default what Let's Encrypt publishes, for its directory alone.
+    pub limits: Vec<CaLimits>,
 }
 
 impl Default for Acme {
@@ -202,6 +206,7 @@ impl Default for Acme {
             resolvers: Vec::new(),
             propagation_timeout: Duration::from_secs(180),
             dns: Vec::new(),
+            limits: Vec::new(),
         }
     }
 }

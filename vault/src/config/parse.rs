@@ -164,6 +164,9 @@ impl Reader<'_> {
         for why in config.acme.dns.iter().flat_map(super::DnsProvider::faults) {
             self.semantic("acme", "dns", &why);
         }
+        for why in super::CaLimits::faults(&config.acme.limits) {
+            self.semantic("acme", "limits", &why);
+        }
         if config.acme.concurrent_orders == 0 {
             self.semantic("acme", "concurrent_orders", "it must be at least 1");
         }

@@ -82,6 +82,7 @@ impl Issuer {
             rotate_key,
             fallback,
             preferred_chain,
+            windows,
         } = new.settings;
         let certificate = CertificateRecord {
             name: new.name,
@@ -96,6 +97,7 @@ impl Issuer {
             rotate_key,
             fallback,
             preferred_chain,
+            windows,
             turn: Turn::default(),
             status: CertificateStatus::Pending,
             current_version: 0,

@@ -21,6 +21,7 @@ use crate::store::{
 };
 use crate::x509::{chain, csr};
 
+use super::agenda::Planning;
 use super::planner::{self, Policy};
 use super::presenters::Presenters;
 use super::restored::Numbers;
@@ -43,6 +44,7 @@ pub struct Issuer {
     pub(super) policy: Policy,
     pub(super) accounts: Accounts,
     pub(super) alerts: Alerts,
+    pub(super) planning: Arc<Planning>,
     /// One agent after the other is heard.
     pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -65,6 +67,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// What somebody has to know of.
     pub alerts: Alerts,
+    /// What CAs allow.
+    pub planning: Planning,
 }
 
 /// What became of one step of work on a certificate.
@@ -79,7 +83,8 @@ pub enum Progress {
 impl Issuer {
     /// An issuer over these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, signing, hub, presenters, clock, policy, accounts, alerts } = parts;
+        let Parts { store, signing, hub, presenters, clock, policy, accounts, alerts, planning } =
+            parts;
         Self {
             store,
             signing,
@@ -89,6 +94,7 @@ impl Issuer {
             policy,
             accounts,
             alerts,
+            planning: Arc::new(planning),
             hearing: Arc::default(),
         }
     }
@@ -221,8 +227,7 @@ impl Issuer {
         let mut placed = match &order.url {
             Some(url) => account.order(url).await?,
             None => {
-                let profile = certificate.profile.as_deref();
-                let placed = account.new_order(&certificate.identifiers, profile).await?;
+                let placed = self.place(certificate, &order, &account).await?;
                 crash_point!("issue.ca-order");
                 order.url = Some(placed.url().clone());
                 self.store.update_order(&order).await?;
@@ -374,8 +379,14 @@ impl Issuer {
         tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
         let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
         let text = error.to_string();
+        let order = self.store.open_order(name).await?;
+        if acme::is_away(error) {
+            let by = order.as_ref().map_or(certificate.account_in_turn(), |order| &order.account);
+            self.accounts.note(by, Some(error)).await?;
+        }
+        self.note_what_counts(&certificate, order.as_ref(), error).await?;
         let passed = self.pass_turn(&certificate, error).await?;
-        match self.store.open_order(name).await? {
+        match order {
             Some(order) if !resumable || passed => {
                 self.store.fail_order(order.id, &text, attempts, at, now).await?;
             }

@@ -1,11 +1,16 @@
 //! When certificates are ordered, and the order itself.
 //!
 //! `declare` and `update` are what operators want; `planner` decides when, as a pure function; `issue`
-//! is one order; `runner` does what is due; `retired` ends the keys that renewals have replaced; `restored`
+//! is one order; `runner` does what is due and may begin, as `agenda`, `ledger` and the planner see it; `forecast`
+//! looks ahead; `place` notes what counts against what CAs allow; `retired` ends the keys that renewals have replaced; `restored`
 //! settles what a restore leaves open.
 
+mod agenda;
 mod declare;
+mod forecast;
 mod issue;
+mod ledger;
+mod place;
 pub mod planner;
 mod presenters;
 pub mod restored;
@@ -13,8 +18,11 @@ mod retired;
 mod runner;
 mod turns;
 mod update;
+mod waits;
 
+pub use agenda::Planning;
 pub use declare::{Activity, Declaration};
+pub use forecast::{AccountRehearsal, PlannedOrder, Rehearsal};
 pub use issue::{Issuer, Parts as IssuerParts, Progress};
 pub use presenters::Presenters;
 pub use restored::Aftermath;

@@ -1,12 +1,9 @@
 //! Does what is due: sleeps until the next renewal, retry or wake-up, works on a bounded number of
 //! certificates at once, and never on one twice.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use time::OffsetDateTime;
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinSet,
@@ -14,13 +11,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use vault_proto::ids::CertificateName;
 
+use super::agenda::Planning;
 use super::issue::{Issuer, Progress};
+use super::ledger::Pending;
+use super::planner::{moment, time_of};
 use super::restored::Aftermath;
 use crate::error::Result;
-use crate::store::{CertificateRecord, OrderState};
+use crate::store::CertificateRecord;
 
 /// The longest sleep: a change of the machine's clock is noticed within this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
+/// The shortest one.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 /// How many certificates one look at the store may bring.
 const BATCH: u32 = 256;
 
@@ -29,7 +31,6 @@ pub struct Runner {
     issuer: Issuer,
     wake: Arc<Notify>,
     slots: Arc<Semaphore>,
-    busy: Arc<Mutex<HashSet<CertificateName>>>,
     aftermath: Option<Aftermath>,
 }
 
@@ -40,7 +41,6 @@ impl Runner {
             issuer,
             wake: Arc::new(Notify::new()),
             slots: Arc::new(Semaphore::new(concurrent.max(1))),
-            busy: Arc::default(),
             aftermath: None,
         }
     }
@@ -64,40 +64,52 @@ impl Runner {
         if let Some(aftermath) = self.aftermath.take() {
             tasks.spawn(aftermath.run(stop.clone()));
         }
+        if let Err(error) = self.issuer.settle_placements().await {
+            tracing::warn!(%error, "what was ordered before the start stays counted");
+        }
         while !stop.is_cancelled() {
-            if let Err(error) = self.start_due(&mut tasks).await {
-                tracing::warn!(%error, "what is due cannot be read");
-            }
+            let next_look = match self.start_due(&mut tasks).await {
+                Ok(next_look) => next_look,
+                Err(error) => {
+                    tracing::warn!(%error, "what is due cannot be read");
+                    None
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                () = tokio::time::sleep(self.nap().await) => {}
+                () = tokio::time::sleep(self.nap(next_look).await) => {}
             }
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Until the next thing is due, within bounds.
-    async fn nap(&self) -> Duration {
+    /// Until the next thing is due or may begin, within bounds.
+    async fn nap(&self, next_look: Option<OffsetDateTime>) -> Duration {
         let now = self.issuer.clock.now();
         let horizon = now + LONGEST_SLEEP;
         let Ok(soon) = self.issuer.store.due_certificates(horizon, BATCH).await else {
             return LONGEST_SLEEP;
         };
         let next = soon.into_iter().map(|certificate| certificate.renew_at).find(|at| *at > now);
+        let next = next.into_iter().chain(next_look.filter(|at| *at > now)).min();
         let left = next.map(|at| (at - now).unsigned_abs());
-        left.unwrap_or(LONGEST_SLEEP).max(Duration::from_millis(20))
+        left.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
     }
 
-    async fn start_due(&self, tasks: &mut JoinSet<()>) -> Result<()> {
+    /// Begins what is due and may begin; answers when more may.
+    async fn start_due(&self, tasks: &mut JoinSet<()>) -> Result<Option<OffsetDateTime>> {
         let now = self.issuer.clock.now();
-        for certificate in self.issuer.store.due_certificates(now, BATCH).await? {
-            let order = self.issuer.store.open_order(&certificate.name).await?;
-            if order.is_some_and(|order| order.state == OrderState::AwaitingCsr) {
-                continue; // the agent's CSR wakes us
-            }
-            let Some(claim) = Claim::take(&self.busy, &certificate.name) else { continue };
+        let mut agenda = self.issuer.agenda(Some(now)).await?;
+        let started = agenda.schedule.step(moment(now), self.slots.available_permits());
+        for id in started {
+            let Some(item) = agenda.items.get(id as usize) else { continue };
+            let certificate = item.record.certificate.clone();
+            let Some(claim) = Claim::take(&self.issuer.planning, &certificate.name, &item.pending)
+            else {
+                continue;
+            };
             let Ok(slot) = self.slots.clone().try_acquire_owned() else { break };
             let issuer = self.issuer.clone();
             tasks.spawn(async move {
@@ -105,32 +117,35 @@ impl Runner {
                 drop((claim, slot));
             });
         }
-        Ok(())
+        Ok(agenda.schedule.next_look().map(time_of))
     }
 }
 
 /// The right to work on a certificate, given back on drop.
 struct Claim {
-    busy: Arc<Mutex<HashSet<CertificateName>>>,
+    planning: Arc<Planning>,
     name: CertificateName,
 }
 
 impl Claim {
-    fn take(busy: &Arc<Mutex<HashSet<CertificateName>>>, name: &CertificateName) -> Option<Self> {
-        let new = busy.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-        new.then(|| Self { busy: busy.clone(), name: name.clone() })
+    fn take(planning: &Arc<Planning>, name: &CertificateName, pending: &Pending) -> Option<Self> {
+        let new = planning.begin(name, pending);
+        new.then(|| Self { planning: planning.clone(), name: name.clone() })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.planning.end(&self.name);
     }
 }
 
 /// One certificate's work; a failure is recorded with the time of the next try.
 async fn work(issuer: &Issuer, certificate: &CertificateRecord) {
-    let error = match issuer.advance(certificate).await {
+    let advanced = issuer.advance(certificate).await;
+    let account = certificate.account_in_turn();
+    issuer.planning.note(account, issuer.clock.now(), advanced.as_ref().map(drop));
+    let error = match advanced {
         Ok(Progress::Issued | Progress::AwaitingCsr) => return,
         Err(error) => error,
     };

@@ -5,7 +5,7 @@ use vault_proto::ids::{AccountName, CertificateName};
 
 use super::Issuer;
 use crate::error::{Error, Result};
-use crate::store::{CertificateSettings, ChallengeKind, Identifier, TlsUse};
+use crate::store::{CertificateSettings, ChallengeKind, Identifier, MaintenanceWindow, TlsUse};
 
 /// Settings to change; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct SettingsChange {
     pub fallback: Option<Vec<AccountName>>,
     /// The issuer whose chain is taken; `Some(None)` is the CA's default.
     pub preferred_chain: Option<Option<String>>,
+    /// When its web servers may change.
+    pub windows: Option<Vec<MaintenanceWindow>>,
 }
 
 impl SettingsChange {
@@ -34,6 +36,7 @@ impl SettingsChange {
             rotate_key: self.rotate_key.unwrap_or(before.rotate_key),
             fallback: self.fallback.unwrap_or(before.fallback),
             preferred_chain: self.preferred_chain.unwrap_or(before.preferred_chain),
+            windows: self.windows.unwrap_or(before.windows),
         }
     }
 
@@ -47,6 +50,7 @@ impl SettingsChange {
             ("rotate_key", self.rotate_key.map(|rotate| json!(rotate))),
             ("fallback", self.fallback.as_ref().map(|accounts| json!(accounts))),
             ("preferred_chain", self.preferred_chain.as_ref().map(|issuer| json!(issuer))),
+            ("windows", self.windows.as_ref().map(|windows| json!(windows))),
         ];
         for (name, to) in changes {
             if let Some(to) = to {
@@ -133,6 +137,7 @@ mod tests {
             rotate_key: true,
             fallback: vec!["other".parse().unwrap()],
             preferred_chain: Some("Root X1".to_owned()),
+            windows: vec!["Sat 02:00-04:00".parse().unwrap()],
         };
         assert_eq!(SettingsChange::default().of(before.clone()), before);
         let change = SettingsChange { profile: Some(None), ..SettingsChange::default() };
@@ -145,6 +150,7 @@ mod tests {
             rotate_key: Some(false),
             fallback: Some(Vec::new()),
             preferred_chain: Some(Some("Root X2".to_owned())),
+            windows: Some(Vec::new()),
         };
         let after = CertificateSettings {
             challenge: ChallengeKind::Http01,
@@ -153,6 +159,7 @@ mod tests {
             rotate_key: false,
             fallback: Vec::new(),
             preferred_chain: Some("Root X2".to_owned()),
+            windows: Vec::new(),
         };
         assert_eq!(change.of(before), after);
     }

@@ -8,6 +8,8 @@ mod alerts;
 mod dns_records;
 mod drills;
 mod history;
+mod maintenance;
+mod placements;
 mod recent;
 mod records;
 pub mod sql;
@@ -22,6 +24,10 @@ pub use alerts::{AlertKind, AlertRecord, Alerts};
 pub use dns_records::{DnsRecord, DnsRecords};
 pub use drills::{DrillCheck, DrillRecord, Drills};
 pub use history::{BackupRecord, BackupState, History, ScheduleRecord};
+pub use maintenance::MaintenanceWindow;
+pub use placements::{
+    InForce, OrderKind, PlacementRecord, PlacementState, Placements, PlannedRecord,
+};
 pub use recent::Recent;
 pub use records::*;
 
@@ -30,7 +36,16 @@ use crate::error::Result;
 /// The vault's state.
 #[async_trait]
 pub trait Store:
-    Keys + Accounts + Certificates + Agents + Settings + History + Drills + DnsRecords + Alerts
+    Keys
+    + Accounts
+    + Certificates
+    + Placements
+    + Agents
+    + Settings
+    + History
+    + Drills
+    + DnsRecords
+    + Alerts
 {
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;
@@ -136,7 +151,8 @@ pub trait Certificates: Send + Sync {
     ) -> Result<bool>;
     /// Makes a certificate due at `at` where it would be later, and changes nothing else: an
     /// issuance may be under way. Without `force` only one whose last attempt failed or that has
-    /// no good version; `false` where it is none of these.
+    /// no good version; `false` where it is none of these. With it, maintenance windows do not hold it
+    /// back until it is issued.
     async fn make_due(
         &self,
         name: &CertificateName,

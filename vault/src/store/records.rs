@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use url::Url;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
+use super::MaintenanceWindow;
 use crate::keystore::{Algorithm, Escrow};
 use crate::named::named_enum;
 
@@ -187,6 +188,8 @@ pub struct CertificateRecord {
     pub fallback: Vec<AccountName>,
     /// The issuer (CN, or SHA-256 of the root) whose chain is taken where the CA offers several.
     pub preferred_chain: Option<String>,
+    /// When its web servers may change; always where there is none.
+    pub windows: Vec<MaintenanceWindow>,
     /// Whose turn among its accounts it is.
     pub turn: Turn,
     /// What it is.
@@ -220,6 +223,8 @@ pub struct CertificateSettings {
     pub fallback: Vec<AccountName>,
     /// The issuer whose chain is taken where the CA offers several, from the next order on.
     pub preferred_chain: Option<String>,
+    /// When its web servers may change, from now on; always where there is none.
+    pub windows: Vec<MaintenanceWindow>,
 }
 
 /// Whose turn among a certificate's accounts it is; its own is first after each success.
@@ -241,6 +246,7 @@ impl CertificateRecord {
             rotate_key: self.rotate_key,
             fallback: self.fallback.clone(),
             preferred_chain: self.preferred_chain.clone(),
+            windows: self.windows.clone(),
         }
     }
 

@@ -25,6 +25,9 @@ pub(super) struct Shown {
     preferred_chain: String,
     issued_by: String,
     orders_with: String,
+    windows: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<String>,
     key_id: String,
     version: u64,
     serial: String,
@@ -99,6 +102,8 @@ impl From<v1::Certificate> for Shown {
             preferred_chain: c.preferred_chain,
             issued_by: c.issued_by,
             orders_with: c.orders_with,
+            windows: c.windows,
+            waits_for: Some(c.waits_for).filter(|text| !text.is_empty()),
             key_id: c.key_id,
             version: c.version,
             serial: c.serial,

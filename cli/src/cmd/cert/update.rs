@@ -47,6 +47,12 @@ struct Changes {
     /// How control of the names is proven.
     #[arg(long, value_enum)]
     challenge: Option<ChallengeName>,
+    /// A maintenance window, UTC, in which it is replaced, such as "Sat 02:00-04:00"; may be repeated.
+    #[arg(long, value_name = "WINDOW")]
+    window: Option<Vec<String>>,
+    /// Replace it at any time.
+    #[arg(long, conflicts_with = "window")]
+    no_window: bool,
 }
 
 impl Update {
@@ -62,7 +68,10 @@ impl Update {
             preferred_chain,
             no_preferred_chain,
             challenge,
+            window,
+            no_window,
         } = self.changes;
+        let windows = if no_window { Some(Vec::new()) } else { window };
         let fallback = if no_fallback { Some(Vec::new()) } else { fallback };
         v1::UpdateCertificateRequest {
             name: self.name,
@@ -72,6 +81,7 @@ impl Update {
             rotate_key,
             fallback: fallback.map(|names| v1::AccountList { names }),
             preferred_chain: if no_preferred_chain { Some(String::new()) } else { preferred_chain },
+            windows: windows.map(|windows| v1::WindowList { windows }),
         }
     }
 }

@@ -35,7 +35,8 @@ CREATE TABLE agents (
     identity_not_after BIGINT,
     last_seen_at       BIGINT,
     software_version   {TEXT} NOT NULL,
-    created_at         BIGINT NOT NULL
+    created_at         BIGINT NOT NULL,
+    windows            {TEXT} NOT NULL DEFAULT '[]'
 );
 CREATE TABLE join_tokens (
     hash       {BLOB} PRIMARY KEY,
@@ -70,7 +71,9 @@ CREATE TABLE certificates (
     renew_at        BIGINT NOT NULL,
     failed_attempts BIGINT NOT NULL,
     last_error      {TEXT},
-    created_at      BIGINT NOT NULL
+    created_at      BIGINT NOT NULL,
+    windows         {TEXT} NOT NULL DEFAULT '[]',
+    requested       BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX certificates_by_renew_at ON certificates (renew_at);
 CREATE TABLE certificate_versions (
@@ -103,6 +106,23 @@ CREATE TABLE orders (
 CREATE UNIQUE INDEX one_open_order ON orders (certificate)
     WHERE state <> 'issued' AND state <> 'failed';
 CREATE INDEX orders_by_url ON orders (url);
+-- What counts against what CAs allow: it outlives what it was for.
+CREATE TABLE placements (
+    id           {TEXT} PRIMARY KEY,
+    order_id     {TEXT} NOT NULL,
+    certificate  {TEXT} NOT NULL,
+    account      {TEXT} NOT NULL,
+    directory    {TEXT} NOT NULL,
+    identifiers  {TEXT} NOT NULL,
+    kind         {TEXT} NOT NULL,
+    state        {TEXT} NOT NULL,
+    refused      {TEXT} NOT NULL,
+    closed_until BIGINT,
+    placed_at    BIGINT NOT NULL,
+    changed_at   BIGINT NOT NULL
+);
+CREATE INDEX placements_by_order ON placements (order_id);
+CREATE INDEX placements_by_changed_at ON placements (changed_at);
 CREATE TABLE challenges (
     token             {TEXT} PRIMARY KEY,
     order_id          {TEXT} NOT NULL REFERENCES orders (id),

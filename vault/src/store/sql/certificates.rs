@@ -17,7 +17,7 @@ use crate::store::{
     DeploymentRecord, DeploymentStatus, Identifier, OrderRecord, Turn, VersionRecord,
 };
 
-fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
+pub(super) fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
     let identifiers: Vec<String> = row.json("identifiers")?;
     let identifiers: Result<Vec<Identifier>> =
         identifiers.iter().map(|text| text.parse()).collect();
@@ -37,6 +37,7 @@ fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
         rotate_key: row.int::<i64>("rotate_key")? != 0,
         fallback: fallback?,
         preferred_chain: row.opt_text("preferred_chain")?,
+        windows: row.json("windows")?,
         turn: Turn { place: row.int("ca_place")?, failures: row.int("ca_failures")? },
         status: row.parsed("status")?,
         current_version: row.int("current_version")?,
@@ -79,7 +80,8 @@ fn bind(
         .bind(micros(certificate.renew_at))
         .bind(i64::from(certificate.failed_attempts))
         .bind(opt_text(certificate.last_error.as_deref()))
-        .bind(micros(certificate.created_at)))
+        .bind(micros(certificate.created_at))
+        .bind(json(&certificate.windows)?))
 }
 
 impl SqlStore {
@@ -98,6 +100,8 @@ impl SqlStore {
                 .hint("end its deployments first with `vaultctl cert undeploy`"));
         }
         for query in [
+            // Whether something comes of it at the CA will not be known.
+            "UPDATE placements SET state = 'issued' WHERE certificate = $1 AND state = 'open'",
             "DELETE FROM challenges WHERE order_id IN
                  (SELECT id FROM orders WHERE certificate = $1)",
             "DELETE FROM orders WHERE certificate = $1",
@@ -127,8 +131,8 @@ impl Certificates for SqlStore {
         let query = "INSERT INTO certificates (name, account, identifiers, challenge, custody,
              algorithm, profile, must_staple, tls_use, rotate_key, fallback, preferred_chain, ca_place,
              ca_failures, status, current_version, key_id, renew_at, failed_attempts, last_error,
-             created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-             $16, $17, $18, $19, $20, $21)";
+             created_at, windows) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+             $15, $16, $17, $18, $19, $20, $21, $22)";
         let mut tx = self.begin().await?;
         bind(query, certificate)?.execute(&mut *tx).await.map_err(failed)?;
         for agent in deploy_to {
@@ -152,11 +156,11 @@ impl Certificates for SqlStore {
     ) -> Result<bool> {
         let _changing = self.changing();
         let mut query = sqlx::query(
-            "UPDATE certificates SET challenge = $8, profile = $9, tls_use = $10, rotate_key = $11,
-             fallback = $12, preferred_chain = $13
+            "UPDATE certificates SET challenge = $9, profile = $10, tls_use = $11, rotate_key = $12,
+             fallback = $13, preferred_chain = $14, windows = $15
              WHERE name = $1 AND challenge = $2 AND profile IS NOT DISTINCT FROM $3
              AND tls_use = $4 AND rotate_key = $5 AND fallback = $6
-             AND preferred_chain IS NOT DISTINCT FROM $7",
+             AND preferred_chain IS NOT DISTINCT FROM $7 AND windows = $8",
         )
         .bind(name.to_string());
         for settings in [from, to] {
@@ -166,7 +170,8 @@ impl Certificates for SqlStore {
                 .bind(settings.tls_use.as_str())
                 .bind(i64::from(settings.rotate_key))
                 .bind(names(&settings.fallback)?)
-                .bind(opt_text(settings.preferred_chain.as_deref()));
+                .bind(opt_text(settings.preferred_chain.as_deref()))
+                .bind(json(&settings.windows)?);
         }
         let done = query.execute(&self.pool).await;
         let changed = done.map_err(|e| fail("change", &format!("certificate {name}"), e))?;
@@ -180,7 +185,8 @@ impl Certificates for SqlStore {
         force: bool,
     ) -> Result<bool> {
         sqlx::query(
-            "UPDATE certificates SET renew_at = CASE WHEN renew_at > $2 THEN $2 ELSE renew_at END
+            "UPDATE certificates SET renew_at = CASE WHEN renew_at > $2 THEN $2 ELSE renew_at END,
+             requested = CASE WHEN $3 = 1 THEN 1 ELSE requested END
              WHERE name = $1 AND ($3 = 1 OR failed_attempts > 0 OR status <> $4)",
         )
         .bind(name.to_string())

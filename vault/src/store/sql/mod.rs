@@ -13,6 +13,7 @@ mod drills;
 mod history;
 mod keys;
 mod orders;
+mod placements;
 mod restoration;
 mod row;
 mod settings;

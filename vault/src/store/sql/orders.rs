@@ -51,6 +51,15 @@ pub(super) async fn end(
         .execute(&mut **tx)
         .await
         .map_err(failed)?;
+    sqlx::query(
+        "UPDATE placements SET state = $2, changed_at = $3 WHERE order_id = $1 AND state = 'open'",
+    )
+    .bind(order.to_string())
+    .bind(state.as_str())
+    .bind(micros(now))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed)?;
     let done =
         sqlx::query("UPDATE orders SET state = $2, error = $3, updated_at = $4 WHERE id = $1")
             .bind(order.to_string())
