@@ -180,7 +180,7 @@ impl Account {
 }
 
 /// The reasons of RFC 5280 section 5.3.1 that a subscriber may give.
-fn reason_of(text: &str) -> Result<RevocationReason> {
+pub(super) fn reason_of(text: &str) -> Result<RevocationReason> {
     match text {
         "unspecified" => Ok(RevocationReason::Unspecified),
         "key-compromise" => Ok(RevocationReason::KeyCompromise),
@@ -194,7 +194,7 @@ fn reason_of(text: &str) -> Result<RevocationReason> {
     }
 }
 
-fn client(ca: &Ca, options: Options, keys: Arc<Keys>) -> Result<(Resigner, String)> {
+pub(super) fn client(ca: &Ca, options: Options, keys: Arc<Keys>) -> Result<(Resigner, String)> {
     let transport = Transport::new(&ca.directory, ca.root_pem.as_deref(), options)?;
     let name = transport.ca.clone();
     Ok((Resigner { transport, keys }, name))

@@ -21,12 +21,15 @@ pub struct Directory {
     pub external_account_required: bool,
     /// Where it gives nonces.
     pub(super) new_nonce: Url,
+    /// Where certificates are revoked.
+    pub(super) revoke_cert: Option<Url>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     new_nonce: Url,
+    revoke_cert: Option<Url>,
     #[serde(rename = "newAccount")]
     _new_account: Url,
     #[serde(rename = "newOrder")]
@@ -71,6 +74,7 @@ impl Directory {
             terms_of_service: wire.meta.terms_of_service,
             external_account_required: wire.meta.external_account_required,
             new_nonce: wire.new_nonce,
+            revoke_cert: wire.revoke_cert,
         })
     }
 }

@@ -5,6 +5,9 @@
 //! and whatever is not a JWS is not sent.
 
 mod account;
+mod account_object;
+mod alternate;
+mod authorization;
 mod directory;
 pub mod jws;
 mod order;
@@ -13,12 +16,16 @@ mod presenter;
 mod problem;
 mod renewal_info;
 mod resign;
+mod revocation;
 mod transport;
 
+pub use alternate::Preference;
+pub use authorization::{Authorization, AuthorizationState};
 pub use account::{Account, Ca, Eab, Registered};
 pub use directory::Directory;
 pub use order::{OrderProgress, OrderStatus};
 pub use order_list::Listed;
 pub use presenter::{Challenge, ChallengePresenter};
 pub use renewal_info::RenewalWindow;
+pub use revocation::revoke_by_certificate_key;
 pub use transport::Options;

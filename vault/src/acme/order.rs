@@ -11,6 +11,7 @@ use super::{
     Account, Challenge,
     account::{parse_url, within},
     jws,
+    problem::{self, Problem},
 };
 use crate::error::{Error, Result};
 use crate::store::{ChallengeKind, Identifier};
@@ -19,6 +20,8 @@ use crate::store::{ChallengeKind, Identifier};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, whatever the CA says: its deadline is ours to keep.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long an order that the CA has called ready may still be none.
+const NOT_READY: Duration = Duration::from_secs(30);
 
 /// An order's status (RFC 8555 section 7.1.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +160,21 @@ impl Account {
         let mut order = self.order(url).await?;
         match OrderStatus::from(order.state().status) {
             OrderStatus::Processing | OrderStatus::Valid => Ok(()),
+            _ => match within(&self.ca, order.finalize_csr(csr_der)).await {
+                Err(error) if problem::is_not_ready(&error) => {
+                    self.finalize_once_ready(url, csr_der).await
+                }
+                finalized => finalized,
+            },
+        }
+    }
+
+    /// The order is not as far as the CA has said: it is asked until it is, and told once more.
+    async fn finalize_once_ready(&self, url: &Url, csr_der: &[u8]) -> Result<()> {
+        self.wait_ready(url, NOT_READY).await?;
+        let mut order = self.order(url).await?;
+        match OrderStatus::from(order.state().status) {
+            OrderStatus::Processing | OrderStatus::Valid => Ok(()),
             _ => within(&self.ca, order.finalize_csr(csr_der)).await,
         }
     }
@@ -171,7 +189,7 @@ impl Account {
         chain.ok_or_else(|| Error::unavailable("download", &self.ca, "it has no certificate yet"))
     }
 
-    async fn poll(
+    pub(super) async fn poll(
         &self,
         url: &Url,
         deadline: Duration,
@@ -199,27 +217,18 @@ impl Account {
         }
     }
 
-    /// Why an order became invalid: the challenge's own problem, with the name it concerns.
+    /// Why an order became invalid: what the CA says of each name that was not proven.
     async fn refusal(&self, mut order: Order) -> Error {
-        let refused = |subject: String, why: String| {
-            Error::verification("prove control", subject, why).hint(
-                "the CA could not validate: check that the name leads to an agent that presents \
-                 the challenge",
-            )
-        };
-        let of_order = order.state().error.as_ref().map(ToString::to_string);
+        let of_order = order.state().error.as_ref().map(Problem::from);
+        let mut refused: Vec<(String, Problem)> = Vec::new();
         let mut authorizations = order.authorizations();
         while let Ok(Some(next)) = within(&self.ca, flip(authorizations.next())).await {
-            for challenge in &next.challenges {
-                if challenge.status == ChallengeStatus::Invalid
-                    && let Some(problem) = &challenge.error
-                {
-                    return refused(next.identifier().to_string(), problem.to_string());
-                }
+            let failed = next.challenges.iter().find(|c| c.status == ChallengeStatus::Invalid);
+            if let Some(problem) = failed.and_then(|challenge| challenge.error.as_ref()) {
+                refused.push((next.identifier().to_string(), problem.into()));
             }
         }
-        let why = of_order.unwrap_or_else(|| "the CA does not say why".to_owned());
-        refused("the order's names".to_owned(), why)
+        problem::unproven(refused, of_order)
     }
 }
 
@@ -236,7 +245,7 @@ fn wire(identifier: &Identifier) -> instant_acme::Identifier {
     }
 }
 
-fn ours(identifier: &instant_acme::Identifier, wildcard: bool) -> Result<Identifier> {
+pub(super) fn ours(identifier: &instant_acme::Identifier, wildcard: bool) -> Result<Identifier> {
     match identifier {
         instant_acme::Identifier::Dns(name) if wildcard => Identifier::dns(&format!("*.{name}")),
         instant_acme::Identifier::Dns(name) => Identifier::dns(name),

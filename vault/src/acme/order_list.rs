@@ -8,13 +8,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
 use instant_acme::BodyWrapper;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::{
     Account, OrderStatus,
     account::{parse_url, within},
     directory::Directory,
+    resign::Resigner,
 };
 use crate::error::{Error, Result};
 
@@ -89,28 +90,16 @@ impl Account {
     }
 
     /// Posts to a resource of the account's; an empty payload makes a POST-as-GET.
-    async fn post(&self, url: &Url, payload: &[u8]) -> Result<Response<Bytes>> {
-        let invalid = |e: http::Error| Error::invalid("ask", &self.ca, e);
-        let transport = &self.client.transport;
-        let nonces = Directory::read(transport, &self.directory).await?.new_nonce;
-        let head = Request::builder().method(Method::HEAD).uri(nonces.as_str());
-        let head = head.body(BodyWrapper::<Bytes>::default()).map_err(invalid)?;
-        let nonce = transport.send(head).await?;
-        let nonce = nonce.headers().get("replay-nonce").and_then(|nonce| nonce.to_str().ok());
-        let nonce =
-            nonce.ok_or_else(|| Error::unavailable("ask", &self.ca, "it gives no nonce"))?;
-        let header = json!({ "kid": self.inner.id(), "url": url, "nonce": nonce }).to_string();
-        let unsigned = json!({ "protected": B64.encode(header), "payload": B64.encode(payload),
-            "signature": "" });
-        let request = Request::post(url.as_str())
-            .header(header::CONTENT_TYPE, "application/jose+json")
-            .body(BodyWrapper::from(unsigned.to_string().into_bytes()))
-            .map_err(invalid)?;
-        // Signed there, as every JWS is.
-        self.client.exchange(request).await
+    pub(super) async fn post(&self, url: &Url, payload: &[u8]) -> Result<Response<Bytes>> {
+        let directory = Directory::read(&self.client.transport, &self.directory).await?;
+        let header = json!({ "kid": self.inner.id(), "url": url });
+        self.client.post(&directory, url, header, payload).await
     }
 
-    fn read<T: serde::de::DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
+    pub(super) fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        answer: &Response<Bytes>,
+    ) -> Result<T> {
         let read = serde_json::from_slice(answer.body());
         read.map_err(|e| {
             Error::unavailable("ask", &self.ca, format!("its answer makes no sense: {e}"))
@@ -118,14 +107,51 @@ impl Account {
     }
 }
 
+impl Resigner {
+    /// Posts to a resource; the header says whose request it is (`kid` or `jwk`).
+    pub(super) async fn post(
+        &self,
+        directory: &Directory,
+        url: &Url,
+        mut header: Value,
+        payload: &[u8],
+    ) -> Result<Response<Bytes>> {
+        let ca = &self.transport.ca;
+        let invalid = |e: http::Error| Error::invalid("ask", ca, e);
+        let head = Request::builder().method(Method::HEAD).uri(directory.new_nonce.as_str());
+        let head = head.body(BodyWrapper::<Bytes>::default()).map_err(invalid)?;
+        let nonce = self.transport.send(head).await?;
+        let nonce = nonce.headers().get("replay-nonce").and_then(|nonce| nonce.to_str().ok());
+        let nonce = nonce.ok_or_else(|| Error::unavailable("ask", ca, "it gives no nonce"))?;
+        header["nonce"] = nonce.into();
+        let header = header.to_string();
+        let unsigned = json!({ "protected": B64.encode(header), "payload": B64.encode(payload),
+            "signature": "" });
+        let request = Request::post(url.as_str())
+            .header(header::CONTENT_TYPE, "application/jose+json")
+            .body(BodyWrapper::from(unsigned.to_string().into_bytes()))
+            .map_err(invalid)?;
+        // Signed there, as every JWS is.
+        self.exchange(request).await
+    }
+}
+
 /// The target of a link relation (RFC 8288).
 fn link<'a>(headers: &'a HeaderMap, relation: &str) -> Option<&'a str> {
+    links(headers, relation).next()
+}
+
+/// The targets of a link relation, in their order.
+pub(super) fn links<'a>(
+    headers: &'a HeaderMap,
+    relation: &str,
+) -> impl Iterator<Item = &'a str> + use<'a> {
     let links = headers.get_all(header::LINK).iter().filter_map(|link| link.to_str().ok());
-    let quoted = format!("rel=\"{relation}\"");
+    let (quoted, bare) = (format!("rel=\"{relation}\""), format!("rel={relation}"));
     links
         .flat_map(|links| links.split(','))
-        .find(|link| link.contains(&quoted) || link.contains(&format!("rel={relation}")))
-        .and_then(|link| link.split('<').nth(1)?.split('>').next())
+        .filter(move |link| link.contains(&quoted) || link.contains(&bare))
+        .filter_map(|link| link.split('<').nth(1)?.split('>').next())
 }
 
 #[cfg(test)]

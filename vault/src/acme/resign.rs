@@ -111,7 +111,10 @@ impl Resigner {
                 }
                 // What was to be done is done: the answer to an earlier try was lost.
                 _ if problem.is("alreadyRevoked") => return Ok(Response::default()),
-                _ => return Err(problem.into_error("ask", subject, status, retry_after)),
+                _ => {
+                    let problem = problem.with_headers(response.headers());
+                    return Err(problem.into_error("ask", subject, status, retry_after));
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::x509::{chain, csr};
 
 use super::planner::{self, Policy};
 use super::presenters::Presenters;
+use super::relinquish;
 use super::restored::Numbers;
 
 /// How long the CA may take over validation, and again over issuance. Public CAs take seconds;
@@ -43,6 +44,8 @@ pub struct Issuer {
     pub(super) policy: Policy,
     pub(super) accounts: Accounts,
     pub(super) alerts: Alerts,
+    /// What orders that are over have left at their CA is given up a few at a time.
+    pub(super) relinquishing: Arc<tokio::sync::Semaphore>,
     /// One agent after the other is heard.
     pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -89,6 +92,7 @@ impl Issuer {
             policy,
             accounts,
             alerts,
+            relinquishing: relinquish::slots(),
             hearing: Arc::default(),
         }
     }
@@ -100,13 +104,15 @@ impl Issuer {
     /// What stopped it; the caller records it and decides when to try again.
     pub(super) async fn advance(&self, certificate: &CertificateRecord) -> Result<Progress> {
         let order = match self.store.open_order(&certificate.name).await? {
-            Some(order) if self.has_lost_its_key(&order).await? => {
-                let (why, now) = ("its key is lost", self.clock.now());
-                let attempts = certificate.failed_attempts;
-                self.store.fail_order(order.id, why, attempts, certificate.renew_at, now).await?;
-                self.begin(certificate).await?
-            }
-            Some(order) => order,
+            Some(order) => match self.key_is_of_no_use(&order).await? {
+                Some(why) => {
+                    let (now, due) = (self.clock.now(), certificate.renew_at);
+                    let attempts = certificate.failed_attempts;
+                    self.store.fail_order(order.id, why, attempts, due, now).await?;
+                    self.begin(certificate).await?
+                }
+                None => order,
+            },
             None => self.begin(certificate).await?,
         };
         match order.state {
@@ -115,10 +121,14 @@ impl Issuer {
         }
     }
 
-    /// Whether what comes of an order could be used by nobody.
-    async fn has_lost_its_key(&self, order: &OrderRecord) -> Result<bool> {
-        let Some(id) = order.key_id else { return Ok(false) };
-        Ok(self.store.key(id).await?.is_some_and(|key| key.state == KeyState::Lost))
+    /// Why what comes of an order may be used by nobody; `None` where it may.
+    async fn key_is_of_no_use(&self, order: &OrderRecord) -> Result<Option<&'static str>> {
+        let Some(id) = order.key_id else { return Ok(None) };
+        if self.store.key(id).await?.is_some_and(|key| key.state == KeyState::Lost) {
+            return Ok(Some("its key is lost"));
+        }
+        let compromised = self.is_compromised(&order.certificate, id).await?;
+        Ok(compromised.then_some("its key is compromised"))
     }
 
     /// Decides on a new order and makes it durable.
@@ -164,7 +174,8 @@ impl Issuer {
             let version =
                 self.store.version(&certificate.name, certificate.current_version).await?;
             let certified = version.is_some_and(|version| version.key_id == Some(key.id));
-            return match certificate.rotate_key && certified {
+            let ended = self.is_compromised(&certificate.name, key.id).await?;
+            return match ended || certificate.rotate_key && certified {
                 true => self.signing.rotate(&RENEWAL, KeyPurpose::Certificate, name).await,
                 false => Ok(key),
             };
@@ -202,11 +213,13 @@ impl Issuer {
             return Err(gone("it does not wait for a CSR"));
         }
         let certificate = self.certificate(name).await?;
-        csr::parse(csr_der)?.matches(
+        let csr = csr::parse(csr_der)?;
+        csr.matches(
             &certificate.identifiers,
             certificate.algorithm,
             certificate.must_staple,
         )?;
+        self.refuse_compromised(name, &csr.spki_der).await?;
         order.csr_der = Some(csr_der.to_vec());
         order.state = OrderState::Ready;
         order.updated_at = self.clock.now();
@@ -249,7 +262,10 @@ impl Issuer {
             // The crash came before the CA was told.
             account.finalize(&url, csr).await?;
         }
-        let pem = account.certificate(&url, CA_DEADLINE).await?;
+        let pem = match preference(certificate) {
+            Some(wanted) => account.preferred_certificate(&url, CA_DEADLINE, wanted).await?,
+            None => account.certificate(&url, CA_DEADLINE).await?,
+        };
         crash_point!("issue.certificate");
         self.keep(certificate, &order, &pem).await?;
         self.accounts.note(&order.account, None).await
@@ -304,6 +320,7 @@ impl Issuer {
             spki_der: Some(self.certified_key(order).await?),
             now,
         })?;
+        self.refuse_compromised(&certificate.name, &chain.spki_der()?).await?;
         // An agent may have come meanwhile that holds something by the number that was meant.
         let numbers = Numbers::read(self.store.as_ref(), &certificate.name).await?;
         let current = certificate.current_version;
@@ -376,10 +393,21 @@ impl Issuer {
         match self.store.open_order(name).await? {
             Some(order) if !resumable || passed => {
                 self.store.fail_order(order.id, &text, attempts, at, now).await?;
+                self.relinquish(&order);
             }
             _ => self.store.fail_attempt(name, &text, attempts, at).await?,
         }
         self.hub.changed(name).await;
         Ok(())
     }
+}
+
+/// How often an alternate chain that the CA cannot give is waited for.
+const TRIES_FOR_ALTERNATE: u32 = 3;
+
+/// The chain that a certificate prefers; a CA that cannot give it for long stops no renewal.
+fn preference(certificate: &CertificateRecord) -> Option<acme::Preference<'_>> {
+    let patient = certificate.failed_attempts < TRIES_FOR_ALTERNATE;
+    let issuer = certificate.preferred_chain.as_deref()?;
+    Some(acme::Preference { issuer, patient })
 }
