@@ -282,6 +282,11 @@ impl Accounts {
         let url = valid_url(&record)?;
         let current = self.key(&record, record.key_id).await?;
         let algorithm = algorithm.unwrap_or(current.algorithm);
+        if algorithm == Algorithm::Ed25519 {
+            let why = "CAs take no Ed25519 account keys";
+            return Err(Error::invalid("roll over", format!("account {name}"), why)
+                .hint("use ec-p256, which every CA takes"));
+        }
         let next = self.signing.successor(who, &current, algorithm).await?;
         // Durable before the CA is asked, so that a crash leads to asking it again.
         let record = AccountRecord { next_key_id: Some(next.id), ..record };

@@ -80,8 +80,9 @@ impl Accounts {
     pub async fn agree(&self, who: &Principal, name: &AccountName) -> Result<AccountRecord> {
         let _turn = self.turns.take(name).await;
         let record = self.settle(who, self.find(name).await?).await?;
+        let record = self.settle_contacts(who, record).await?;
         let (record, account) = self.open_settled(who, record).await?;
-        account.agree().await?;
+        account.agree(&record.contacts).await?;
         Ok(record)
     }
 }

@@ -21,12 +21,13 @@ impl Account {
         self.change(&json!({ "contact": contacts })).await
     }
 
-    /// Agrees to the terms of service as they are now.
+    /// Agrees to the terms of service as they are now. The contacts stay: some CAs take no update that
+    /// has none.
     ///
     /// # Errors
     /// What the CA says.
-    pub async fn agree(&self) -> Result<()> {
-        self.change(&json!({ "termsOfServiceAgreed": true })).await
+    pub async fn agree(&self, contacts: &[String]) -> Result<()> {
+        self.change(&json!({ "termsOfServiceAgreed": true, "contact": contacts })).await
     }
 
     async fn change(&self, change: &Value) -> Result<()> {

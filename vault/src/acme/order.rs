@@ -23,6 +23,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long an order that the CA has called ready may still be none.
 const NOT_READY: Duration = Duration::from_secs(30);
 
+/// How often an order that failed is looked at, to name every name that did.
+const LOOKS: u32 = 4;
+/// Between two of these looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(700);
+
 /// An order's status (RFC 8555 section 7.1.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderStatus {
@@ -204,7 +209,7 @@ impl Account {
                 return Ok(order);
             }
             if status == OrderStatus::Invalid {
-                return Err(self.refusal(order).await);
+                return Err(self.refusal(url, order).await);
             }
             if Instant::now() >= until {
                 let why = format!("the order is still {status:?} after {deadline:?}");
@@ -217,15 +222,31 @@ impl Account {
         }
     }
 
-    /// Why an order became invalid: what the CA says of each name that was not proven.
-    async fn refusal(&self, mut order: Order) -> Error {
+    /// Why an order became invalid: what the CA says of each name that was not proven. It ends with the
+    /// first; what is still being validated then has its say, too.
+    async fn refusal(&self, url: &Url, mut order: Order) -> Error {
         let of_order = order.state().error.as_ref().map(Problem::from);
-        let mut refused: Vec<(String, Problem)> = Vec::new();
-        let mut authorizations = order.authorizations();
-        while let Ok(Some(next)) = within(&self.ca, flip(authorizations.next())).await {
-            let failed = next.challenges.iter().find(|c| c.status == ChallengeStatus::Invalid);
-            if let Some(problem) = failed.and_then(|challenge| challenge.error.as_ref()) {
-                refused.push((next.identifier().to_string(), problem.into()));
+        let mut refused = Vec::new();
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+                let Ok(again) = self.order(url).await else { break };
+                order = again;
+            }
+            let (mut now, mut open) = (Vec::new(), false);
+            let mut authorizations = order.authorizations();
+            while let Ok(Some(next)) = within(&self.ca, flip(authorizations.next())).await {
+                open |= next.status == AuthorizationStatus::Pending;
+                let failed = next.challenges.iter().find(|c| c.status == ChallengeStatus::Invalid);
+                if let Some(problem) = failed.and_then(|challenge| challenge.error.as_ref()) {
+                    now.push((next.identifier().to_string(), Problem::from(problem)));
+                }
+            }
+            if now.len() >= refused.len() {
+                refused = now;
+            }
+            if !open {
+                break;
             }
         }
         problem::unproven(refused, of_order)

@@ -314,7 +314,9 @@ impl Issuer {
         pem: &str,
     ) -> Result<()> {
         let now = self.clock.now();
-        let chain = chain::Chain::parse(pem)?;
+        // What cannot be read may be read the next time: the order has its certificate.
+        let unread = |error| Error { kind: ErrorKind::Unavailable, ..error };
+        let chain = chain::Chain::parse(pem).map_err(unread)?;
         chain.validate(&chain::Expected {
             identifiers: certificate.identifiers.iter().cloned().collect::<BTreeSet<_>>(),
             spki_der: Some(self.certified_key(order).await?),
@@ -388,7 +390,7 @@ impl Issuer {
         let at = planner::retry_at(now, attempts, not_after, error.retry_after, seed);
         tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
         let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
-        let text = error.to_string();
+        let text = told(error);
         let passed = self.pass_turn(&certificate, error).await?;
         match self.store.open_order(name).await? {
             Some(order) if !resumable || passed => {
@@ -399,6 +401,15 @@ impl Issuer {
         }
         self.hub.changed(name).await;
         Ok(())
+    }
+}
+
+/// A failure as it is remembered: with what to do where nothing but that helps.
+fn told(error: &Error) -> String {
+    let ours = matches!(error.kind, ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Denied);
+    match ours && !error.hint.is_empty() {
+        true => format!("{error}; {}", error.hint),
+        false => error.to_string(),
     }
 }
 

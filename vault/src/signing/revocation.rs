@@ -74,3 +74,74 @@ fn key_of(certificate_der: &[u8]) -> Option<Vec<u8>> {
     let certificate = Certificate::from_der(certificate_der).ok()?;
     certificate.tbs_certificate().subject_public_key_info().to_der().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
+    use serde_json::{Value, json};
+    use vault_proto::ids::KeyId;
+
+    use super::*;
+    use crate::keystore::{Algorithm, Escrow};
+    use crate::store::{KeyPurpose, KeyState};
+
+    fn key(pair: &KeyPair) -> KeyRecord {
+        KeyRecord {
+            id: KeyId::random(),
+            name: "shop".to_owned(),
+            version: 1,
+            purpose: KeyPurpose::Certificate,
+            algorithm: Algorithm::EcP256,
+            escrow: Escrow::None,
+            state: KeyState::Active,
+            spki_der: pair.subject_public_key_info(),
+            labels: BTreeMap::new(),
+            created_at: time::OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn certificate(pair: &KeyPair) -> String {
+        let params = CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
+        B64.encode(params.self_signed(pair).unwrap().der())
+    }
+
+    fn message(header: &Value, payload: &Value) -> Vec<u8> {
+        format!("{}.{}", B64.encode(header.to_string()), B64.encode(payload.to_string())).into_bytes()
+    }
+
+    #[test]
+    fn a_key_signs_the_revocation_of_its_own_certificate_and_nothing_else() {
+        let (own, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let key = key(&own);
+        let check = |header: &Value, payload: &Value| {
+            check(Action::SignRevocation, &key, &message(header, payload))
+        };
+        let header = json!({ "alg": "ES256", "jwk": { "kty": "EC" }, "nonce": "n",
+            "url": "https://ca.example/revoke" });
+        let payload = json!({ "certificate": certificate(&own), "reason": 1 });
+        check(&header, &payload).unwrap();
+        check(&header, &json!({ "certificate": certificate(&own) })).unwrap();
+        for (payload, why) in [
+            (json!({ "certificate": certificate(&other), "reason": 1 }), "another key's"),
+            (json!({ "certificate": "AAAA" }), "is none"),
+            (json!({ "termsOfServiceAgreed": true }), "payload"),
+            (json!({ "certificate": certificate(&own), "contact": [] }), "payload"),
+        ] {
+            let error = check(&header, &payload).unwrap_err();
+            assert!(error.why.contains(why), "{why}: {error}");
+        }
+        for (name, value) in [
+            ("kid", json!("https://ca.example/account/1")),
+            ("url", json!("http://ca.example/revoke")),
+            ("url", json!(1)),
+            ("b64", json!(false)),
+        ] {
+            let mut header = header.clone();
+            header[name] = value;
+            assert!(check(&header, &payload).is_err(), "{header}");
+        }
+        for bytes in [&b"a message"[..], b"", b"a.b", b"\xff.\xff", &[0x30; 64]] {
+            assert!(super::check(Action::SignRevocation, &key, bytes).is_err(), "{bytes:?}");
+        }
+    }
+}
