@@ -143,7 +143,8 @@ rows! {
     /// An account.
     AccountRow {
         name: AccountName, directory: Url, url: Option<Url>, status: Word,
-        contacts: Json<Vec<String>>, key_id: KeyId, next_key_id: Option<KeyId>,
+        contacts: Json<Vec<String>>, next_contacts: Option<Json<Vec<String>>>, key_id: KeyId,
+        next_key_id: Option<KeyId>,
         eab_kid: Option<String>, ca_root_pem: Option<String>, created_at: i64,
         last_ok_at: Option<i64>, last_error: Option<String>,
     }

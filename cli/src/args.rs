@@ -138,6 +138,14 @@ names!(
     }
 );
 
+names!(
+    /// Who signs a revocation.
+    RevokedByName, &'static str {
+        Account = "account" => "account",
+        CertificateKey = "certificate-key" => "certificate-key",
+    }
+);
+
 impl TlsUseName {
     /// Its name.
     pub fn as_str(self) -> &'static str {

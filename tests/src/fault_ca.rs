@@ -2,6 +2,7 @@
 //! fault, and everything that was sent to the CA can be looked at.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::SocketAddr,
     path::PathBuf,
@@ -27,6 +28,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_rustls::TlsAcceptor;
 
+use crate::chaos::{self, Chaos};
 use crate::pebble::Pebble;
 
 /// A resource of Pebble's.
@@ -54,6 +56,8 @@ pub enum Place {
     Finalize,
     /// A certificate.
     Certificate,
+    /// Another chain of a certificate.
+    Alternate,
     /// revokeCert.
     Revoke,
     /// renewalInfo (RFC 9773), which Pebble does not have: see [`FaultCa::offer_renewal_info`].
@@ -76,11 +80,17 @@ impl Place {
             Self::Authorization => "/authZ/",
             Self::Challenge => "/chalZ/",
             Self::Finalize => "/finalize-order/",
-            Self::Certificate => "/certZ/",
+            Self::Certificate | Self::Alternate => "/certZ/",
             Self::Revoke => "/revoke-cert",
             Self::RenewalInfo => "/renewal-info/",
             Self::Orders => "/list-orderz/",
         }
+    }
+
+    /// Whether a request to this path is one to it.
+    fn is(self, path: &str) -> bool {
+        let alternate = self != Self::Alternate || path.contains("/alternate/");
+        path.starts_with(self.path()) && alternate
     }
 }
 
@@ -97,6 +107,10 @@ pub enum Fault {
     Lost,
     /// The CA is asked only when the fault is healed.
     Held,
+    /// The CA is asked after a while.
+    Delayed(std::time::Duration),
+    /// The nonce that the answer brings is one that was used before.
+    Stale,
     /// What the CA gives is changed on its way; what it refuses is not.
     Changed(Arc<dyn Fn(String) -> String + Send + Sync>),
 }
@@ -206,9 +220,12 @@ pub struct FaultCa {
 #[derive(Default)]
 struct Script {
     faults: Vec<(Place, Fault)>,
-    /// Faults that are over once they were met.
+    /// What goes wrong with one request and no more.
     once: Vec<(Place, Fault)>,
+    chaos: Option<Chaos>,
     seen: Vec<Seen>,
+    /// What the CA has done: path and status of its answers.
+    done: Vec<(String, StatusCode)>,
 }
 
 struct State {
@@ -228,11 +245,12 @@ impl State {
         let mut script = self.script();
         let body = serde_json::from_slice(body).unwrap_or_default();
         script.seen.push(Seen { method: method.to_string(), path: path.to_owned(), body });
-        let here = |(place, _): &(Place, Fault)| path.starts_with(place.path());
-        if let Some(once) = script.once.iter().position(here) {
-            return Some(script.once.remove(once).1);
+        if let Some(at) = script.once.iter().position(|(place, _)| place.is(path)) {
+            return Some(script.once.remove(at).1);
         }
-        script.faults.iter().find(|fault| here(fault)).map(|(_, fault)| fault.clone())
+        let hit = script.faults.iter().find(|(place, _)| place.is(path));
+        let hit = hit.map(|(_, fault)| fault.clone());
+        hit.or_else(|| script.chaos.as_mut().and_then(|chaos| chaos.fault(path)))
     }
 }
 
@@ -291,13 +309,34 @@ impl FaultCa {
     }
 
     /// Lets the next request to a place fail, and none after it.
-    pub fn fail_once(&self, place: Place, fault: Fault) {
+    pub fn once(&self, place: Place, fault: Fault) {
         self.state.script().once.push((place, fault));
     }
 
-    /// How many faults of [`FaultCa::fail_once`] have not been met.
+    /// How many faults of [`FaultCa::once`] have not been met.
     pub fn waiting_faults(&self) -> usize {
         self.state.script().once.len()
+    }
+
+    /// Lets requests fail at random from now on.
+    pub fn rage(&self, chaos: Chaos) {
+        self.state.script().chaos = Some(chaos);
+    }
+
+    /// Ends that; what has gone wrong.
+    pub fn calm(&self) -> Chaos {
+        self.state.script().chaos.take().unwrap_or_default()
+    }
+
+    /// How often the CA has done something at each path of a place; what it refused does not count.
+    pub fn done(&self, place: Place) -> BTreeMap<String, usize> {
+        let mut all = BTreeMap::new();
+        for (path, status) in &self.state.script().done {
+            if place.is(path) && status.is_success() {
+                *all.entry(path.clone()).or_default() += 1;
+            }
+        }
+        all
     }
 
     /// Offers renewalInfo (RFC 9773): every certificate shall be renewed between these times (RFC 3339).
@@ -325,7 +364,7 @@ impl FaultCa {
 
     /// The requests to a place that have come since the start or [`FaultCa::forget`].
     pub fn seen(&self, place: Place) -> Vec<Seen> {
-        self.all_seen().into_iter().filter(|seen| seen.path.starts_with(place.path())).collect()
+        self.all_seen().into_iter().filter(|seen| place.is(&seen.path)).collect()
     }
 
     /// Every request that has come since the start or [`FaultCa::forget`].
@@ -404,6 +443,11 @@ async fn answer(
             healed.await;
             asked.await?
         }
+        Some(Fault::Delayed(wait)) => {
+            tokio::time::sleep(wait).await;
+            asked.await?
+        }
+        Some(Fault::Stale) => chaos::stale(asked.await?),
         Some(Fault::Changed(change)) => match asked.await? {
             given if given.status().is_success() => {
                 let (mut parts, body) = given.into_parts();
@@ -422,10 +466,12 @@ async fn pass_on(
     state: &State,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Response<Bytes>, io::Error> {
+    let path = request.uri().path().to_owned();
     let uri = format!("https://{}{}", state.pebble, request.uri());
     *request.uri_mut() = uri.parse::<Uri>().map_err(io::Error::other)?;
     let response = state.client.request(request).await.map_err(io::Error::other)?;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    state.script().done.push((path, parts.status));
     Ok(Response::from_parts(parts, body))
 }

@@ -9,6 +9,7 @@ pub mod bind;
 pub mod bucket;
 pub mod bulk;
 pub mod caddy;
+pub mod chaos;
 pub mod custodians;
 pub mod escrow;
 pub mod fake_vault;

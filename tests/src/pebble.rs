@@ -18,13 +18,24 @@ pub struct Behaviour {
     pub external_account: Option<(String, String)>,
     /// How long its certificates are valid, in seconds.
     pub validity: u32,
+    /// How many other chains it offers for each certificate.
+    pub alternate_roots: u32,
+    /// How often, in percent, it takes a valid authorization again for a new order.
+    pub authorization_reuse: u32,
     /// The port on 127.0.0.1 of the name server that it asks; without one every name leads there.
     pub dns: Option<u16>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { nonce_reject: 20, external_account: None, validity: 157_766_400, dns: None }
+        Self {
+            nonce_reject: 20,
+            external_account: None,
+            validity: 157_766_400,
+            alternate_roots: 0,
+            authorization_reuse: 50,
+            dns: None,
+        }
     }
 }
 
@@ -119,7 +130,12 @@ impl Pebble {
 
     /// The root of the certificates that it issues, PEM.
     pub fn issuer(&self) -> String {
-        let url = format!("https://{}/roots/0", self.management);
+        self.root_of(0)
+    }
+
+    /// The root of one of the chains that it offers, PEM; the default one's is 0.
+    pub fn root_of(&self, chain: u32) -> String {
+        let url = format!("https://{}/roots/{chain}", self.management);
         must("curl", &["-sf", "--cacert", &self.root().display().to_string(), &url])
     }
 
@@ -196,5 +212,7 @@ fn start_ca(
     command.args(["-config", &file.display().to_string(), "-dnsserver", &local(dns).to_string()]);
     command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_VA_ALWAYS_VALID", "0");
     command.env("PEBBLE_WFE_NONCEREJECT", behaviour.nonce_reject.to_string());
+    command.env("PEBBLE_ALTERNATE_ROOTS", behaviour.alternate_roots.to_string());
+    command.env("PEBBLE_AUTHZREUSE", behaviour.authorization_reuse.to_string());
     Process::spawn("pebble", command, dir.path())
 }

@@ -49,6 +49,7 @@ pub fn account(account: &str, key: &KeyRecord) -> AccountRecord {
         status: AccountStatus::Valid,
         contacts: vec!["mailto:ops@shop.example".to_owned(), "mailto:b@shop.example".to_owned()],
         key_id: key.id,
+        next_contacts: None,
         next_key_id: None,
         eab_kid: Some("kid".to_owned()),
         ca_root_pem: None,

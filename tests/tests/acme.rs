@@ -5,10 +5,16 @@
 mod acme {
     mod account_faults;
     mod accounts;
+    mod authorizations;
+    mod chain_choice;
     mod chains;
+    mod contacts;
+    mod names;
     mod order_faults;
     mod orders;
+    mod problems;
     mod requests;
+    mod revocation;
     mod rollover;
     mod transport;
     mod world;

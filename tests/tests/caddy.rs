@@ -114,9 +114,9 @@ fn no_rollover(vault: &Vault) {
 }
 
 fn revoke_and_leave(vault: &Vault, agent: &Agent) {
-    vault.ok(&["cert", "revoke", "kept", "--reason", "superseded", "--yes"]);
+    vault.ok(&["cert", "revoke", "kept", "--reason", "superseded", "--yes", "--no-replace"]);
     assert_eq!(vault.json(&["cert", "show", "kept"])["status"], "revoked");
-    let again = ["cert", "revoke", "kept", "--reason", "superseded", "--yes"];
+    let again = ["cert", "revoke", "kept", "--reason", "superseded", "--yes", "--no-replace"];
     vault.ctl(&again).refused(1, "revoked");
     assert!(agent.file("kept.pem").is_file(), "what is served is the web server's business");
     for name in ["kept", "shop"] {

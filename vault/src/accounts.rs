@@ -2,6 +2,8 @@
 //! either the account as it was or one that the next try finds and completes.
 
 mod anew;
+mod contacts;
+mod deauthorize;
 
 use std::{
     collections::HashMap,
@@ -17,7 +19,7 @@ use vault_proto::ids::{AccountName, KeyId};
 use crate::acme::{self, Account, Ca, Directory};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::keystore::{Algorithm, PublicKey};
+use crate::keystore::{Algorithm, MessageSigner, PublicKey};
 use crate::policy::{Action, Principal};
 use crate::signing::{BoundKey, Signing};
 use crate::store::{AccountRecord, AccountStatus, KeyRecord, KeyState, Store};
@@ -132,7 +134,15 @@ impl Accounts {
             Some(account) => {
                 let key_id = self.living_key(who, &account, &new).await?;
                 let (contacts, ca_root_pem) = (new.contacts.clone(), new.ca_root_pem.clone());
-                AccountRecord { key_id, next_key_id: None, contacts, ca_root_pem, ..account }
+                let next_contacts = None;
+                AccountRecord {
+                    key_id,
+                    next_key_id: None,
+                    contacts,
+                    next_contacts,
+                    ca_root_pem,
+                    ..account
+                }
             }
             None => self.begin(who, &new).await?,
         };
@@ -202,6 +212,7 @@ impl Accounts {
             url: None,
             status: AccountStatus::Pending,
             contacts: new.contacts.clone(),
+            next_contacts: None,
             key_id: key.id,
             next_key_id: None,
             eab_kid: new.eab.as_ref().map(|(kid, _)| kid.clone()),
@@ -214,7 +225,7 @@ impl Accounts {
         Ok(account)
     }
 
-    /// Opens an account; a rollover that a crash left open is settled first.
+    /// Opens an account; a rollover or new contacts that a crash left open are settled first.
     ///
     /// # Errors
     /// `NotFound`, `Conflict` where the account is not valid, `Unavailable` where the CA is.
@@ -224,9 +235,10 @@ impl Accounts {
         name: &AccountName,
     ) -> Result<(AccountRecord, Account)> {
         let mut record = self.find(name).await?;
-        if record.next_key_id.is_some() {
+        if record.next_key_id.is_some() || record.next_contacts.is_some() {
             let _turn = self.turns.take(name).await;
             record = self.settle(who, self.find(name).await?).await?;
+            record = self.settle_contacts(who, record).await?;
         }
         self.open_settled(who, record).await
     }
@@ -271,6 +283,11 @@ impl Accounts {
         let url = valid_url(&record)?;
         let current = self.key(&record, record.key_id).await?;
         let algorithm = algorithm.unwrap_or(current.algorithm);
+        if algorithm == Algorithm::Ed25519 {
+            let why = "CAs take no Ed25519 account keys";
+            return Err(Error::invalid("roll over", format!("account {name}"), why)
+                .hint("use ec-p256, which every CA takes"));
+        }
         let next = self.signing.successor(who, &current, algorithm).await?;
         // Durable before the CA is asked, so that a crash leads to asking it again.
         let record = AccountRecord { next_key_id: Some(next.id), ..record };
@@ -323,6 +340,22 @@ impl Accounts {
         self.store.update_account(&record).await?;
         self.signing.discard(&ACCOUNTS, next).await?;
         Ok(record)
+    }
+
+    /// Revokes a certificate that an account has ordered by the certificate's own key (RFC 8555
+    /// section 7.6): the account need not be of use any more.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` for an unknown reason, else what the CA says.
+    pub async fn revoke_by_certificate_key(
+        &self,
+        name: &AccountName,
+        signer: Arc<dyn MessageSigner>,
+        certificate_der: &[u8],
+        reason: &str,
+    ) -> Result<()> {
+        let ca = ca_of(&self.find(name).await?);
+        acme::revoke_by_certificate_key(&ca, &self.clients, signer, certificate_der, reason).await
     }
 
     /// Deactivates an account at its CA, for ever (RFC 8555 section 7.3.6).

@@ -40,6 +40,28 @@ pub enum Account {
         #[arg(long, value_enum)]
         algorithm: Option<AlgorithmName>,
     },
+    /// Replaces an account's contacts at its CA (RFC 8555 section 7.3.2).
+    #[command(after_help = "Example: vaultctl account update le --contact mailto:ops@shop.example")]
+    Update(Update),
+    /// Agrees to the CA's terms of service as they are now (RFC 8555 section 7.3.3).
+    #[command(after_help = "Example: vaultctl account agree le")]
+    Agree {
+        /// The account's name.
+        name: String,
+    },
+    /// Gives up the CA's proofs that names are yours, so that the next order proves them anew (RFC
+    /// 8555 section 7.5.2). Lists what was given up.
+    #[command(after_help = "Example: vaultctl account deauthorize le --domain shop.example --yes")]
+    Deauthorize {
+        /// The account's name.
+        name: String,
+        /// A DNS name, or a wildcard; may be repeated.
+        #[arg(long = "domain", value_name = "NAME", required_unless_present = "ips")]
+        domains: Vec<String>,
+        /// An IP address; may be repeated.
+        #[arg(long = "ip", value_name = "ADDRESS")]
+        ips: Vec<String>,
+    },
     /// Deactivates an account at its CA, for ever.
     #[command(after_help = "Example: vaultctl account deactivate le --yes")]
     Deactivate {
@@ -76,6 +98,41 @@ pub struct Register {
     algorithm: AlgorithmName,
 }
 
+/// The contacts that an account shall have.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// The account's name.
+    name: String,
+    #[command(flatten)]
+    contacts: Contacts,
+}
+
+/// In place of those before.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Contacts {
+    /// A contact, for example mailto:ops@shop.example; may be repeated.
+    #[arg(long = "contact", value_name = "URL", conflicts_with = "no_contact")]
+    contacts: Vec<String>,
+    /// Leave the CA no contact.
+    #[arg(long)]
+    no_contact: bool,
+}
+
+/// An authorization that was given up.
+#[derive(Serialize)]
+struct Deauthorized {
+    identifier: String,
+    url: String,
+}
+
+impl Row for Deauthorized {
+    const HEADER: &'static [&'static str] = &["NAME", "AUTHORIZATION"];
+    fn cells(&self) -> Vec<String> {
+        vec![self.identifier.clone(), self.url.clone()]
+    }
+}
+
 #[derive(Serialize)]
 struct Shown {
     name: String,
@@ -83,6 +140,8 @@ struct Shown {
     url: String,
     status: String,
     contacts: Vec<String>,
+    /// What the CA was told of and has not confirmed yet.
+    pending_contacts: Option<Vec<String>>,
     key_id: String,
     thumbprint: String,
     eab_kid: String,
@@ -111,6 +170,7 @@ impl From<v1::Account> for Shown {
             url: account.url,
             status: account.status,
             contacts: account.contacts,
+            pending_contacts: account.contacts_pending.then_some(account.pending_contacts),
             key_id: account.key_id,
             thumbprint: account.thumbprint,
             eab_kid: account.eab_kid,
@@ -149,8 +209,14 @@ fn request(args: Register) -> Result<v1::RegisterAccountRequest> {
 /// What the vault or this machine says.
 pub async fn run(context: &Context, verb: Account) -> Result<()> {
     let one = |account: v1::Account| output::one(context.format, &Shown::from(account));
-    if let Account::Deactivate { name } = &verb {
-        context.confirm(&format!("deactivate account {name} at its CA, for ever"))?;
+    match &verb {
+        Account::Deactivate { name } => {
+            context.confirm(&format!("deactivate account {name} at its CA, for ever"))?;
+        }
+        Account::Deauthorize { name, .. } => {
+            context.confirm(&format!("give up authorizations of account {name}"))?;
+        }
+        _ => {}
     }
     let register = match verb {
         Account::Register(args) => Ok(request(args)?),
@@ -167,6 +233,27 @@ pub async fn run(context: &Context, verb: Account) -> Result<()> {
             let algorithm = algorithm.map_or(v1::KeyAlgorithm::Unspecified, AlgorithmName::wire);
             let request = v1::RolloverAccountRequest { name, algorithm: algorithm.into() };
             one(accounts.rollover_account(call(request)).await?.into_inner())
+        }
+        Err(Account::Update(args)) => {
+            let (name, contacts) = (args.name, args.contacts.contacts);
+            let request = v1::UpdateAccountRequest { name, contacts };
+            one(accounts.update_account(call(request)).await?.into_inner())
+        }
+        Err(Account::Agree { name }) => {
+            let request = v1::AgreeAccountRequest { name };
+            one(accounts.agree_account(call(request)).await?.into_inner())
+        }
+        Err(Account::Deauthorize { name, domains, ips }) => {
+            let request = v1::DeauthorizeAccountRequest { name, domains, ips };
+            let all = accounts.deauthorize_account(call(request)).await?.into_inner();
+            let row = |d: v1::Deauthorized| Deauthorized { identifier: d.identifier, url: d.url };
+            let rows: Vec<_> = all.deauthorized.into_iter().map(row).collect();
+            if rows.is_empty() {
+                output::note(
+                    "nothing to do: the CA has no valid authorization of these names that the vault knows of",
+                );
+            }
+            output::list(context.format, &rows)
         }
         Err(Account::Deactivate { name }) => {
             let request = v1::DeactivateAccountRequest { name };

@@ -12,7 +12,7 @@ use vault_proto::v1;
 
 use self::rows::{Shown, Version};
 use super::Context;
-use crate::args::{AlgorithmName, ChallengeName, CustodyName, TlsUseName};
+use crate::args::{AlgorithmName, ChallengeName, CustodyName, RevokedByName, TlsUseName};
 use crate::client::call;
 use crate::error::Result;
 use crate::output;
@@ -72,6 +72,13 @@ pub enum Cert {
         /// unspecified, key-compromise, affiliation-changed, superseded or cessation-of-operation.
         #[arg(long)]
         reason: String,
+        /// Who signs the request: `certificate-key` needs no account, and a key in the HSM.
+        #[arg(long, value_enum, default_value_t = RevokedByName::Account)]
+        by: RevokedByName,
+        /// Order no new version at once. After cessation-of-operation none is ordered anyway; after
+        /// key-compromise whatever is ordered is for a new key.
+        #[arg(long)]
+        no_replace: bool,
     },
     /// Forgets a certificate that is deployed nowhere, and destroys its HSM keys.
     #[command(after_help = "Example: vaultctl cert delete shop --yes")]
@@ -234,8 +241,9 @@ pub async fn run(context: &Context, verb: Cert) -> Result<()> {
             .get_certificate(call(v1::GetCertificateRequest { name }))
             .await?
             .into_inner(),
-        Cert::Revoke { name, reason } => {
-            let request = v1::RevokeCertificateRequest { name, reason };
+        Cert::Revoke { name, reason, by, no_replace } => {
+            let by = by.wire().to_owned();
+            let request = v1::RevokeCertificateRequest { name, reason, by, no_replace };
             certificates.revoke_certificate(call(request)).await?.into_inner()
         }
         Cert::Deploy { name, to } => {

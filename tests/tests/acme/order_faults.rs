@@ -113,7 +113,7 @@ fn a_ca_that_stumbles_once_costs_no_attempt() {
         (Place::Challenge, Fault::Answer(Answer::problem(500, "serverInternal", "busy"))),
         (Place::Certificate, Fault::Lost),
     ] {
-        world.ca.fail_once(place, fault);
+        world.ca.once(place, fault);
     }
     let ended = world.issue("shop", "vault", &["--domain", "shop.example", "--wait"]);
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -46,7 +46,9 @@ fn a_revocation_reaches_the_ca_with_its_reason_and_counts_once() {
     let world = World::with_agent(&["shop"]);
     let ended = world.issue("shop", "vault", &["--domain", "shop.example", "--wait"]);
     let serial = ended.json()["serial"].as_str().unwrap().to_owned();
-    let revoke = |reason| world.vault.ctl(&["cert", "revoke", "shop", "--yes", "--reason", reason]);
+    let revoke = |reason| {
+        world.vault.ctl(&["cert", "revoke", "shop", "--yes", "--no-replace", "--reason", reason])
+    };
     revoke("because").refused(2, "because");
     assert_eq!(world.pebble.certificate_status(&serial)["Status"], "Valid");
     let ended = revoke("key-compromise");
@@ -66,8 +68,9 @@ fn a_revocation_whose_answer_is_lost_is_found_to_be_done() {
     let world = World::with_agent(&["shop"]);
     let ended = world.issue("shop", "vault", &["--domain", "shop.example", "--wait"]);
     let serial = ended.json()["serial"].as_str().unwrap().to_owned();
+    let revoke = ["cert", "revoke", "shop", "--yes", "--no-replace", "--reason", "superseded"];
     world.ca.fail(Place::Revoke, Fault::Lost);
-    world.vault.ok(&["cert", "revoke", "shop", "--yes", "--reason", "superseded"]);
+    world.vault.ok(&revoke);
     assert_eq!(world.pebble.certificate_status(&serial)["Status"], "Revoked");
     assert_eq!(world.certificate("shop")["status"], "revoked");
     assert_eq!(world.ca.seen(Place::Revoke).len(), 2, "the CA says that it is done already");
@@ -84,7 +87,7 @@ fn a_revocation_that_the_ca_refuses_is_none() {
         (Answer::problem(500, "serverInternal", "later"), 6),
     ] {
         world.ca.fail(Place::Revoke, Fault::Answer(answer));
-        let revoke = ["cert", "revoke", "shop", "--yes", "--reason", "superseded"];
+        let revoke = ["cert", "revoke", "shop", "--yes", "--no-replace", "--reason", "superseded"];
         world.vault.ctl(&revoke).refused(code, "CA 127.0.0.1");
         world.ca.heal();
         assert_eq!(world.certificate("shop")["status"], "issued");

@@ -17,6 +17,7 @@ const DESTRUCTIVE: &[&[&str]] = &[
     &["cert", "delete", CERTIFICATE],
     &["account", "deactivate", "ca"],
     &["agent", "evict", AGENT],
+    &["account", "deauthorize", "ca", "--domain", "shop.example"],
 ];
 
 #[test]

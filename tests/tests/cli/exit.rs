@@ -169,6 +169,8 @@ fn a_vault_that_is_not_there_is_6_for_every_verb_that_asks_it() {
             }
             "csr create" => &["--key", "k", "--domain", "a.example", "--out", &out],
             "jws sign" => &["--account", "a", "--url", "https://x/", "--payload", &message],
+            "account update" => &["x", "--no-contact"],
+            "account deauthorize" => &["x", "--domain", "a.example", "--yes"],
             "account register" => &["a", "--directory", "https://x/", "--agree-tos"],
             "cert issue" => {
                 &["x", "--account", "a", "--domain", "a.example", "--challenge", "http-01"]

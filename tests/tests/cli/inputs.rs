@@ -51,6 +51,9 @@ fn a_bad_name_is_refused_by_every_verb_that_takes_one() {
         (&["account", "register"], &["--directory", "https://ca.example/", "--agree-tos"]),
         (&["account", "show"], &[]),
         (&["account", "rollover"], &[]),
+        (&["account", "update"], &["--no-contact"]),
+        (&["account", "agree"], &[]),
+        (&["account", "deauthorize"], &["--domain", "a.example", "--yes"]),
         (&["account", "deactivate"], &["--yes"]),
         (
             &["cert", "issue"],

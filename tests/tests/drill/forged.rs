@@ -60,7 +60,7 @@ impl Rows {
             Table::Accounts,
             json!({
                 "name": "ca", "directory": "https://ca.example/directory", "url": null,
-                "status": "valid", "contacts": "[]", "key_id": key, "next_key_id": null,
+                "status": "valid", "contacts": "[]", "next_contacts": null, "key_id": key, "next_key_id": null,
                 "eab_kid": null, "ca_root_pem": null, "created_at": 1, "last_ok_at": null,
                 "last_error": null,
             }),

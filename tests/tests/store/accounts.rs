@@ -36,6 +36,7 @@ async fn an_account_reads_back_as_it_was_written_and_as_it_was_replaced(world: W
             url: None,
             status: *status,
             contacts: Vec::new(),
+            next_contacts: Some(vec!["mailto:next@shop.example".to_owned()]),
             key_id: next.id,
             next_key_id: Some(key.id),
             eab_kid: None,

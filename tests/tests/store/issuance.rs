@@ -220,14 +220,16 @@ async fn a_revoked_version_revokes_its_certificate_while_it_is_in_force(world: W
     let status = async || store.certificate(&shop.name).await.unwrap().unwrap().status;
     let reason =
         async |version: u64| store.version(&shop.name, version).await.unwrap().unwrap().revoked;
-    store.revoke_version(&shop.name, 1, "superseded").await.unwrap();
-    assert_eq!(status().await, CertificateStatus::Issued);
+    let later = start() + time::Duration::days(1);
+    let due = async || store.certificate(&shop.name).await.unwrap().unwrap().renew_at;
+    store.revoke_version(&shop.name, 1, "superseded", Some(later)).await.unwrap();
+    assert_eq!((status().await, due().await), (CertificateStatus::Issued, start()));
     assert_eq!((reason(1).await, reason(2).await), (Some("superseded".into()), None));
-    store.revoke_version(&shop.name, 2, "key-compromise").await.unwrap();
-    assert_eq!(status().await, CertificateStatus::Revoked);
+    store.revoke_version(&shop.name, 2, "key-compromise", Some(later)).await.unwrap();
+    assert_eq!((status().await, due().await), (CertificateStatus::Revoked, later));
     assert_eq!(reason(2).await, Some("key-compromise".into()));
-    refused(ErrorKind::NotFound, store.revoke_version(&shop.name, 3, "superseded").await);
-    refused(ErrorKind::NotFound, store.revoke_version(&name("other"), 1, "superseded").await);
+    refused(ErrorKind::NotFound, store.revoke_version(&shop.name, 3, "superseded", None).await);
+    refused(ErrorKind::NotFound, store.revoke_version(&name("other"), 1, "superseded", None).await);
 }
 
 async fn a_revocation_that_cannot_be_recorded_changes_nothing(world: World) {
@@ -239,6 +241,6 @@ async fn a_revocation_that_cannot_be_recorded_changes_nothing(world: World) {
     // The certificate's change, which is the last, is refused.
     world.sql("CREATE UNIQUE INDEX once ON certificates (status)").await;
     let before = everything(&world, &shop, &order).await;
-    refused(ErrorKind::Conflict, store.revoke_version(&shop.name, 1, "superseded").await);
+    refused(ErrorKind::Conflict, store.revoke_version(&shop.name, 1, "superseded", None).await);
     assert_eq!(everything(&world, &shop, &order).await, before);
 }

@@ -23,6 +23,7 @@ promises! {
     a_certificate_has_one_open_order_at_most
     an_order_needs_its_certificate_and_account
     open_orders_come_oldest_first
+    the_orders_of_an_account_come_newest_first
     challenges_are_put_together_or_not_at_all
     a_known_token_is_replaced
     an_agent_sees_challenges_of_open_orders_of_what_goes_to_it
@@ -117,6 +118,25 @@ async fn open_orders_come_oldest_first(world: World) {
     let open = store.open_orders().await.unwrap();
     let open: String = open.iter().map(|order| order.certificate.to_string()).collect();
     assert_eq!(open, "abc");
+}
+
+async fn the_orders_of_an_account_come_newest_first(world: World) {
+    let store = &world.store;
+    put_account(store).await;
+    put_certificates(store, &["a", "b", "c"]).await;
+    let url = |name: &str| format!("https://ca.example/order/{name}").parse().ok();
+    for (name, minutes, url) in [("a", 1, url("a")), ("b", 3, None), ("c", 2, url("c"))] {
+        let created_at = start() + Duration::minutes(minutes);
+        let order = OrderRecord { created_at, url, ..order(&certificate(name)) };
+        store.insert_order(&order).await.unwrap();
+    }
+    let found = async |account: &str, limit| -> String {
+        let found = store.orders_with(&name(account), limit).await.unwrap();
+        found.iter().map(|order| order.certificate.to_string()).collect()
+    };
+    assert_eq!(found("ca", 10).await, "ca", "what the CA does not know is not there");
+    assert_eq!(found("ca", 1).await, "c");
+    assert_eq!(found("other", 10).await, "");
 }
 
 async fn challenges_are_put_together_or_not_at_all(world: World) {

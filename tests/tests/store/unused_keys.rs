@@ -67,7 +67,7 @@ async fn a_retired_key_is_unused_from_the_end_of_its_last_version_on(world: Worl
     let at = start() + Duration::days(90);
     assert_eq!(world.store.unused_keys(at).await.unwrap(), [keys[0].clone()]);
     // A version that was revoked is in date until its end all the same.
-    world.store.revoke_version(&shop.name, 1, "superseded").await.unwrap();
+    world.store.revoke_version(&shop.name, 1, "superseded", None).await.unwrap();
     assert_eq!(unused(&world, 90, -1).await, NONE);
 }
 

@@ -179,7 +179,7 @@ impl Account {
 }
 
 /// The reasons of RFC 5280 section 5.3.1 that a subscriber may give.
-fn reason_of(text: &str) -> Result<RevocationReason> {
+pub(super) fn reason_of(text: &str) -> Result<RevocationReason> {
     match text {
         "unspecified" => Ok(RevocationReason::Unspecified),
         "key-compromise" => Ok(RevocationReason::KeyCompromise),
@@ -193,7 +193,7 @@ fn reason_of(text: &str) -> Result<RevocationReason> {
     }
 }
 
-fn client(clients: &Clients, ca: &Ca, keys: Arc<Keys>) -> Result<(Resigner, String)> {
+pub(super) fn client(clients: &Clients, ca: &Ca, keys: Arc<Keys>) -> Result<(Resigner, String)> {
     let transport = clients.of(ca)?;
     let name = transport.ca.clone();
     Ok((Resigner { transport, keys }, name))

@@ -20,12 +20,15 @@ pub struct Directory {
     pub(super) new_nonce: Url,
     /// Where orders are placed.
     pub(super) new_order: Url,
+    /// Where certificates are revoked.
+    pub(super) revoke_cert: Option<Url>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     new_nonce: Url,
+    revoke_cert: Option<Url>,
     #[serde(rename = "newAccount")]
     _new_account: Url,
     new_order: Url,
@@ -84,6 +87,7 @@ impl Directory {
             external_account_required: wire.meta.external_account_required,
             new_nonce: wire.new_nonce,
             new_order: wire.new_order,
+            revoke_cert: wire.revoke_cert,
         })
     }
 }

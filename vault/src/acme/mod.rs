@@ -5,6 +5,9 @@
 //! and whatever is not a JWS is not sent.
 
 mod account;
+mod account_object;
+mod alternate;
+mod authorization;
 mod clients;
 mod directory;
 pub mod jws;
@@ -15,15 +18,19 @@ mod presenter;
 mod problem;
 mod renewal_info;
 mod resign;
+mod revocation;
 mod transport;
 
 pub use account::{Account, Ca, Eab, Registered};
+pub use alternate::Preference;
+pub use authorization::{Authorization, AuthorizationState};
 pub use clients::Clients;
 pub use directory::Directory;
 pub use order::{Order, OrderStatus};
 pub use order_list::Listed;
 pub use presenter::{Challenge, ChallengePresenter};
 pub use renewal_info::RenewalWindow;
+pub use revocation::revoke_by_certificate_key;
 pub use transport::Options;
 
 /// Whether an error says that a CA does not answer, or not as a CA that is in order.

@@ -11,6 +11,7 @@ use super::{
     Account, Challenge,
     account::{parse_url, within},
     jws,
+    problem::{self, Problem},
 };
 use crate::error::{Error, Result};
 use crate::store::{ChallengeKind, Identifier};
@@ -19,6 +20,13 @@ use crate::store::{ChallengeKind, Identifier};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, whatever the CA says: its deadline is ours to keep.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long an order that the CA has called ready may still be none.
+const NOT_READY: Duration = Duration::from_secs(30);
+
+/// How often an order that failed is looked at, to name every name that did.
+const LOOKS: u32 = 4;
+/// Between two of these looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(700);
 
 /// An order's status (RFC 8555 section 7.1.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +103,12 @@ impl Account {
     }
 }
 
-impl Order<'_> {
+impl<'a> Order<'a> {
+    /// Whose it is.
+    pub(super) fn account(&self) -> &'a Account {
+        self.account
+    }
+
     /// Where it is, for ever.
     pub fn url(&self) -> &Url {
         &self.url
@@ -166,11 +179,23 @@ impl Order<'_> {
         if self.is_finalized() {
             return Ok(());
         }
-        let told = within(&self.account.ca, self.inner.finalize_csr(csr_der)).await;
-        match told {
+        match self.tell_to_finalize(csr_der).await {
+            // The order is not as far as the CA has said: it is asked until it is, and told once more.
+            Err(error) if problem::is_not_ready(&error) => {
+                self.look().await?;
+                self.wait_ready(NOT_READY).await?;
+                match self.is_finalized() {
+                    true => Ok(()),
+                    false => self.tell_to_finalize(csr_der).await,
+                }
+            }
             Err(_) if self.look().await.is_ok() && self.is_finalized() => Ok(()),
             told => told,
         }
+    }
+
+    async fn tell_to_finalize(&mut self, csr_der: &[u8]) -> Result<()> {
+        within(&self.account.ca, self.inner.finalize_csr(csr_der)).await
     }
 
     fn is_finalized(&mut self) -> bool {
@@ -186,6 +211,14 @@ impl Order<'_> {
         let ca = &self.account.ca;
         let chain = within(ca, self.inner.certificate()).await?;
         chain.ok_or_else(|| Error::unavailable("download", ca, "a valid order has no certificate"))
+    }
+
+    /// Waits until the certificate is there; answers where it is.
+    pub(super) async fn certificate_url(&mut self, deadline: Duration) -> Result<Url> {
+        self.wait(deadline, |status| status == OrderStatus::Valid).await?;
+        let ca = &self.account.ca;
+        let none = || Error::unavailable("download", ca, "a valid order has no certificate");
+        parse_url(ca, self.inner.state().certificate.as_ref().ok_or_else(none)?)
     }
 
     /// Looks at the order until it stands where it shall.
@@ -212,27 +245,35 @@ impl Order<'_> {
         }
     }
 
-    /// Why an order became invalid: the challenge's own problem, with the name it concerns.
+    /// Why an order became invalid: what the CA says of each name that was not proven. It ends with the
+    /// first; what is still being validated then has its say, too.
     async fn refusal(&mut self) -> Error {
-        let refused = |subject: String, why: String| {
-            Error::verification("prove control", subject, why).hint(
-                "the CA could not validate: check that the name leads to an agent that presents \
-                 the challenge",
-            )
-        };
-        let of_order = self.inner.state().error.as_ref().map(ToString::to_string);
-        let mut authorizations = self.inner.authorizations();
-        while let Ok(Some(next)) = within(&self.account.ca, flip(authorizations.next())).await {
-            for challenge in &next.challenges {
-                if challenge.status == ChallengeStatus::Invalid
-                    && let Some(problem) = &challenge.error
-                {
-                    return refused(next.identifier().to_string(), problem.to_string());
+        let of_order = self.inner.state().error.as_ref().map(Problem::from);
+        let mut refused = Vec::new();
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+                if self.look().await.is_err() {
+                    break;
                 }
             }
+            let (mut now, mut open) = (Vec::new(), false);
+            let mut authorizations = self.inner.authorizations();
+            while let Ok(Some(next)) = within(&self.account.ca, flip(authorizations.next())).await {
+                open |= next.status == AuthorizationStatus::Pending;
+                let failed = next.challenges.iter().find(|c| c.status == ChallengeStatus::Invalid);
+                if let Some(problem) = failed.and_then(|challenge| challenge.error.as_ref()) {
+                    now.push((next.identifier().to_string(), Problem::from(problem)));
+                }
+            }
+            if now.len() >= refused.len() {
+                refused = now;
+            }
+            if !open {
+                break;
+            }
         }
-        let why = of_order.unwrap_or_else(|| "the CA does not say why".to_owned());
-        refused("the order's names".to_owned(), why)
+        problem::unproven(refused, of_order)
     }
 }
 
@@ -249,7 +290,7 @@ fn wire(identifier: &Identifier) -> instant_acme::Identifier {
     }
 }
 
-fn ours(identifier: &instant_acme::Identifier, wildcard: bool) -> Result<Identifier> {
+pub(super) fn ours(identifier: &instant_acme::Identifier, wildcard: bool) -> Result<Identifier> {
     match identifier {
         instant_acme::Identifier::Dns(name) if wildcard => Identifier::dns(&format!("*.{name}")),
         instant_acme::Identifier::Dns(name) => Identifier::dns(name),

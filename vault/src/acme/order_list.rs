@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
 use instant_acme::BodyWrapper;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::{
     Account, OrderStatus,
     account::{parse_url, within},
+    resign::Resigner,
 };
 use crate::error::{Error, Result};
 
@@ -89,15 +90,8 @@ impl Account {
 
     /// Posts to a resource of the account's; an empty payload makes a POST-as-GET.
     pub(super) async fn post(&self, url: &Url, payload: &[u8]) -> Result<Response<Bytes>> {
-        let header = json!({ "kid": self.inner.id(), "url": url }).to_string();
-        let unsigned = json!({ "protected": B64.encode(header), "payload": B64.encode(payload),
-            "signature": "" });
-        let request = Request::post(url.as_str())
-            .header(header::CONTENT_TYPE, "application/jose+json")
-            .body(BodyWrapper::from(unsigned.to_string().into_bytes()))
-            .map_err(|e| Error::invalid("ask", &self.ca, e))?;
-        // Signed there, as every JWS is.
-        self.client.exchange(request).await
+        let header = json!({ "kid": self.inner.id(), "url": url });
+        self.client.post(url, &header, payload).await
     }
 
     pub(super) fn read<T: serde::de::DeserializeOwned>(
@@ -111,14 +105,42 @@ impl Account {
     }
 }
 
+impl Resigner {
+    /// Posts to a resource; the header says whose request it is (`kid` or `jwk`).
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        header: &Value,
+        payload: &[u8],
+    ) -> Result<Response<Bytes>> {
+        let header = header.to_string();
+        let unsigned = json!({ "protected": B64.encode(header), "payload": B64.encode(payload),
+            "signature": "" });
+        let request = Request::post(url.as_str())
+            .header(header::CONTENT_TYPE, "application/jose+json")
+            .body(BodyWrapper::from(unsigned.to_string().into_bytes()))
+            .map_err(|e| Error::invalid("ask", &self.transport.ca, e))?;
+        // Signed there, as every JWS is.
+        self.exchange(request).await
+    }
+}
+
 /// The target of a link relation (RFC 8288).
 fn link<'a>(headers: &'a HeaderMap, relation: &str) -> Option<&'a str> {
+    links(headers, relation).next()
+}
+
+/// The targets of a link relation, in their order.
+pub(super) fn links<'a>(
+    headers: &'a HeaderMap,
+    relation: &str,
+) -> impl Iterator<Item = &'a str> + use<'a> {
     let links = headers.get_all(header::LINK).iter().filter_map(|link| link.to_str().ok());
-    let quoted = format!("rel=\"{relation}\"");
+    let (quoted, bare) = (format!("rel=\"{relation}\""), format!("rel={relation}"));
     links
         .flat_map(|links| links.split(','))
-        .find(|link| link.contains(&quoted) || link.contains(&format!("rel={relation}")))
-        .and_then(|link| link.split('<').nth(1)?.split('>').next())
+        .filter(move |link| link.contains(&quoted) || link.contains(&bare))
+        .filter_map(|link| link.split('<').nth(1)?.split('>').next())
 }
 
 #[cfg(test)]

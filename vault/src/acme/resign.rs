@@ -205,7 +205,12 @@ impl Resigner {
             let error = match problem {
                 // What was to be done is done: the answer to an earlier try was lost.
                 Some(problem) if problem.is("alreadyRevoked") => return Ok(Response::default()),
-                Some(problem) => problem.into_error("ask", subject, status, retry_after),
+                Some(problem) => problem.with_headers(response.headers()).into_error(
+                    "ask",
+                    subject,
+                    status,
+                    retry_after,
+                ),
                 None => problem::plain("ask", subject, status, retry_after),
             };
             return Err(Failure { error, cause });

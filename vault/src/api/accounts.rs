@@ -129,4 +129,53 @@ impl AccountService for Accounts {
         let done = self.0.audited(&who, Action::AccountManage, &resource, detail, change).await?;
         self.answer(done).await
     }
+
+    async fn update_account(
+        &self,
+        request: Request<v1::UpdateAccountRequest>,
+    ) -> Result<Response<v1::Account>, Status> {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let name: AccountName = request.name.parse().map_err(Error::from)?;
+        let resource = format!("account/{name}");
+        let detail = json!({ "change": "update", "contacts": request.contacts });
+        let change = self.0.rooms()?.accounts.update_contacts(&who, &name, request.contacts);
+        let done = self.0.audited(&who, Action::AccountManage, &resource, detail, change).await?;
+        self.answer(done).await
+    }
+
+    async fn agree_account(
+        &self,
+        request: Request<v1::AgreeAccountRequest>,
+    ) -> Result<Response<v1::Account>, Status> {
+        let who = self.0.principal(&request).await?;
+        let name: AccountName = request.into_inner().name.parse().map_err(Error::from)?;
+        let resource = format!("account/{name}");
+        let detail = json!({ "change": "agree" });
+        let change = self.0.rooms()?.accounts.agree(&who, &name);
+        let done = self.0.audited(&who, Action::AccountManage, &resource, detail, change).await?;
+        self.answer(done).await
+    }
+
+    async fn deauthorize_account(
+        &self,
+        request: Request<v1::DeauthorizeAccountRequest>,
+    ) -> Result<Response<v1::DeauthorizeAccountResponse>, Status> {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let name: AccountName = request.name.parse().map_err(Error::from)?;
+        let identifiers = convert::identifiers(&request.domains, &request.ips)?;
+        let named: Vec<_> = identifiers.iter().map(ToString::to_string).collect();
+        let resource = format!("account/{name}");
+        let detail = json!({ "change": "deauthorize", "identifiers": named });
+        let identifiers = identifiers.into_iter().collect();
+        let change = self.0.rooms()?.accounts.deauthorize(&who, &name, &identifiers);
+        let done = self.0.audited(&who, Action::AccountManage, &resource, detail, change).await?;
+        let deauthorized = done.into_iter().map(|authorization| v1::Deauthorized {
+            identifier: authorization.identifier.to_string(),
+            url: authorization.url.to_string(),
+        });
+        let deauthorized = deauthorized.collect();
+        Ok(Response::new(v1::DeauthorizeAccountResponse { deauthorized }))
+    }
 }

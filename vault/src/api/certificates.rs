@@ -15,9 +15,10 @@ use super::{Context, convert, plan};
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
-use crate::renewal::{Declaration, Issuer, SettingsChange};
+use crate::renewal::{Declaration, Issuer, Revocation, RevokedBy, SettingsChange};
 use crate::store::{CertificateRecord, CertificateSettings, TlsUse};
 use crate::wire;
+use crate::x509::preferred;
 
 /// Certificates.
 pub(super) struct Certificates(pub(super) Arc<Context>);
@@ -103,6 +104,8 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
     let names = record.fallback.iter().map(ToString::to_string).collect();
     let issued_by = version.as_ref().map(|v| v.account.to_string()).unwrap_or_default();
     let orders_with = record.account_in_turn().to_string();
+    let wanted = record.preferred_chain.as_deref().zip(version.as_ref());
+    let chain_note = wanted.and_then(|(issuer, v)| preferred::note(&v.chain_pem, issuer));
     Ok(v1::Certificate {
         name: record.name.to_string(),
         account: record.account.to_string(),
@@ -133,6 +136,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         orders_with,
         windows: record.windows.iter().map(ToString::to_string).collect(),
         waits_for: String::new(),
+        chain_note: chain_note.unwrap_or_default(),
     })
 }
 
@@ -267,12 +271,16 @@ impl CertificateService for Certificates {
         let who = self.0.principal(&request).await?;
         let request = request.into_inner();
         let name = name(&request.name)?;
-        let (resource, detail) = (
-            format!("certificate/{name}"),
-            json!({ "change": "revoke", "reason": request.reason }),
-        );
-        let change = self.0.rooms()?.issuer.revoke(&who, &name, &request.reason);
+        let by = match request.by.as_str() {
+            "" => RevokedBy::Account,
+            named => named.parse()?,
+        };
+        let revocation = Revocation { reason: request.reason, by, replace: !request.no_replace };
+        let (resource, detail) = (format!("certificate/{name}"), revocation.summary());
+        let rooms = self.0.rooms()?;
+        let change = rooms.issuer.revoke(&who, &name, &revocation);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        rooms.wake.notify_one();
         self.answer(&name).await
     }
 

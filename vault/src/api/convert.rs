@@ -128,6 +128,8 @@ pub(super) fn account(account: AccountRecord, thumbprint: String) -> v1::Account
         thumbprint,
         eab_kid: account.eab_kid.unwrap_or_default(),
         created_at: Some(timestamp(account.created_at)),
+        contacts_pending: account.next_contacts.is_some(),
+        pending_contacts: account.next_contacts.unwrap_or_default(),
     }
 }
 

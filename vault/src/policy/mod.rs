@@ -74,6 +74,8 @@ named_enum!(
         SignCsr = "key.sign.csr",
         /// Sign an ACME JWS.
         SignJws = "key.sign.jws",
+        /// Sign the revocation of a key's own certificate (RFC 8555 section 7.6).
+        SignRevocation = "key.sign.revocation",
         /// Sign in a TLS handshake.
         SignTls = "key.sign.tls",
         /// Sign a certificate with the internal CA.
@@ -84,7 +86,7 @@ named_enum!(
         SignDrill = "key.sign.drill",
         /// See accounts.
         AccountRead = "account.read",
-        /// Register, roll over or deactivate an account.
+        /// Register, update, roll over or deactivate an account, or give its authorizations up.
         AccountManage = "account.manage",
         /// See certificates.
         CertificateRead = "certificate.read",

@@ -11,7 +11,9 @@ use crate::store::{
     AgentStatus, CertificateRecord, CertificateSettings, CertificateStatus, ChallengeKind, Custody,
     Identifier, KeyPurpose, KeyState, OrderState, Turn,
 };
-use crate::x509::chain::Chain;
+
+/// The most names of one certificate: what public CAs take.
+const MOST_NAMES: usize = 100;
 
 /// A certificate to declare.
 #[derive(Debug, Clone)]
@@ -147,31 +149,6 @@ impl Issuer {
         self.certificate(name).await
     }
 
-    /// Revokes the version in force at the CA (RFC 8555 section 7.6).
-    ///
-    /// # Errors
-    /// `Conflict` where none was issued or it is revoked already, else what the CA says.
-    pub async fn revoke(
-        &self,
-        who: &Principal,
-        name: &CertificateName,
-        reason: &str,
-    ) -> Result<CertificateRecord> {
-        let certificate = self.certificate(name).await?;
-        let conflict = |why: &str| Error::conflict("revoke", format!("certificate {name}"), why);
-        if certificate.status != CertificateStatus::Issued {
-            return Err(conflict(&format!("it is {}", certificate.status)));
-        }
-        let version = self.store.version(name, certificate.current_version).await?;
-        let version = version.ok_or_else(|| conflict("no version was issued"))?;
-        let chain = Chain::parse(&version.chain_pem)?;
-        let (_, account) = self.accounts.open(who, &version.account).await?;
-        account.revoke(chain.leaf_der(), reason).await?;
-        self.store.revoke_version(name, version.version, reason).await?;
-        self.hub.changed(name).await;
-        self.certificate(name).await
-    }
-
     /// Forgets a certificate that is deployed nowhere and destroys its HSM key with all that came
     /// before it.
     ///
@@ -260,6 +237,11 @@ impl Issuer {
 fn check(new: &Declaration) -> Result<()> {
     update::check("issue", &new.name, &new.identifiers, &new.settings)?;
     let invalid = |why: String| Error::invalid("issue", format!("certificate {}", new.name), why);
+    let names = new.identifiers.len();
+    if names > MOST_NAMES {
+        return Err(invalid(format!("it has {names} names, {MOST_NAMES} are the most"))
+            .hint("split them over several certificates"));
+    }
     if new.custody == Custody::Agent && new.deploy_to.len() != 1 {
         return Err(invalid(format!("custody agent takes one agent, not {}", new.deploy_to.len()))
             .hint("pass --deploy-to once"));

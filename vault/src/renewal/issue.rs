@@ -24,6 +24,7 @@ use crate::x509::{chain, csr};
 use super::agenda::Planning;
 use super::planner::{self, Policy};
 use super::presenters::Presenters;
+use super::relinquish;
 use super::restored::Numbers;
 
 /// How long the CA may take over validation, and again over issuance. Public CAs take seconds;
@@ -45,6 +46,8 @@ pub struct Issuer {
     pub(super) accounts: Accounts,
     pub(super) alerts: Alerts,
     pub(super) planning: Arc<Planning>,
+    /// What orders that are over have left at their CA is given up a few at a time.
+    pub(super) relinquishing: Arc<tokio::sync::Semaphore>,
     /// One agent after the other is heard.
     pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -95,6 +98,7 @@ impl Issuer {
             accounts,
             alerts,
             planning: Arc::new(planning),
+            relinquishing: relinquish::slots(),
             hearing: Arc::default(),
         }
     }
@@ -106,13 +110,15 @@ impl Issuer {
     /// What stopped it; the caller records it and decides when to try again.
     pub(super) async fn advance(&self, certificate: &CertificateRecord) -> Result<Progress> {
         let order = match self.store.open_order(&certificate.name).await? {
-            Some(order) if self.has_lost_its_key(&order).await? => {
-                let (why, now) = ("its key is lost", self.clock.now());
-                let attempts = certificate.failed_attempts;
-                self.store.fail_order(order.id, why, attempts, certificate.renew_at, now).await?;
-                self.begin(certificate).await?
-            }
-            Some(order) => order,
+            Some(order) => match self.key_is_of_no_use(&order).await? {
+                Some(why) => {
+                    let (now, due) = (self.clock.now(), certificate.renew_at);
+                    let attempts = certificate.failed_attempts;
+                    self.store.fail_order(order.id, why, attempts, due, now).await?;
+                    self.begin(certificate).await?
+                }
+                None => order,
+            },
             None => self.begin(certificate).await?,
         };
         match order.state {
@@ -121,10 +127,14 @@ impl Issuer {
         }
     }
 
-    /// Whether what comes of an order could be used by nobody.
-    async fn has_lost_its_key(&self, order: &OrderRecord) -> Result<bool> {
-        let Some(id) = order.key_id else { return Ok(false) };
-        Ok(self.store.key(id).await?.is_some_and(|key| key.state == KeyState::Lost))
+    /// Why what comes of an order may be used by nobody; `None` where it may.
+    async fn key_is_of_no_use(&self, order: &OrderRecord) -> Result<Option<&'static str>> {
+        let Some(id) = order.key_id else { return Ok(None) };
+        if self.store.key(id).await?.is_some_and(|key| key.state == KeyState::Lost) {
+            return Ok(Some("its key is lost"));
+        }
+        let compromised = self.is_compromised(&order.certificate, id).await?;
+        Ok(compromised.then_some("its key is compromised"))
     }
 
     /// Decides on a new order and makes it durable.
@@ -170,7 +180,8 @@ impl Issuer {
             let version =
                 self.store.version(&certificate.name, certificate.current_version).await?;
             let certified = version.is_some_and(|version| version.key_id == Some(key.id));
-            return match certificate.rotate_key && certified {
+            let ended = self.is_compromised(&certificate.name, key.id).await?;
+            return match ended || certificate.rotate_key && certified {
                 true => self.signing.rotate(&RENEWAL, KeyPurpose::Certificate, name).await,
                 false => Ok(key),
             };
@@ -208,11 +219,9 @@ impl Issuer {
             return Err(gone("it does not wait for a CSR"));
         }
         let certificate = self.certificate(name).await?;
-        csr::parse(csr_der)?.matches(
-            &certificate.identifiers,
-            certificate.algorithm,
-            certificate.must_staple,
-        )?;
+        let csr = csr::parse(csr_der)?;
+        csr.matches(&certificate.identifiers, certificate.algorithm, certificate.must_staple)?;
+        self.refuse_compromised(name, &csr.spki_der).await?;
         order.csr_der = Some(csr_der.to_vec());
         order.state = OrderState::Ready;
         order.updated_at = self.clock.now();
@@ -253,7 +262,10 @@ impl Issuer {
             // The crash came before the CA was told.
             placed.finalize(csr).await?;
         }
-        let pem = placed.certificate(CA_DEADLINE).await?;
+        let pem = match preference(certificate) {
+            Some(wanted) => placed.preferred_certificate(CA_DEADLINE, wanted).await?,
+            None => placed.certificate(CA_DEADLINE).await?,
+        };
         crash_point!("issue.certificate");
         self.keep(certificate, &order, &pem).await?;
         self.accounts.note(&order.account, None).await
@@ -305,12 +317,15 @@ impl Issuer {
         pem: &str,
     ) -> Result<()> {
         let now = self.clock.now();
-        let chain = chain::Chain::parse(pem)?;
+        // What cannot be read may be read the next time: the order has its certificate.
+        let unread = |error| Error { kind: ErrorKind::Unavailable, ..error };
+        let chain = chain::Chain::parse(pem).map_err(unread)?;
         chain.validate(&chain::Expected {
             identifiers: certificate.identifiers.iter().cloned().collect::<BTreeSet<_>>(),
             spki_der: Some(self.certified_key(order).await?),
             now,
         })?;
+        self.refuse_compromised(&certificate.name, &chain.spki_der()?).await?;
         // An agent may have come meanwhile that holds something by the number that was meant.
         let numbers = Numbers::read(self.store.as_ref(), &certificate.name).await?;
         let current = certificate.current_version;
@@ -378,7 +393,7 @@ impl Issuer {
         let at = planner::retry_at(now, attempts, not_after, error.retry_after, seed);
         tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
         let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
-        let text = error.to_string();
+        let text = told(error);
         let order = self.store.open_order(name).await?;
         if acme::is_away(error) {
             let by = order.as_ref().map_or(certificate.account_in_turn(), |order| &order.account);
@@ -389,10 +404,30 @@ impl Issuer {
         match order {
             Some(order) if !resumable || passed => {
                 self.store.fail_order(order.id, &text, attempts, at, now).await?;
+                self.relinquish(&order);
             }
             _ => self.store.fail_attempt(name, &text, attempts, at).await?,
         }
         self.hub.changed(name).await;
         Ok(())
     }
+}
+
+/// A failure as it is remembered: with what to do where nothing but that helps.
+fn told(error: &Error) -> String {
+    let ours = matches!(error.kind, ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Denied);
+    match ours && !error.hint.is_empty() {
+        true => format!("{error}; {}", error.hint),
+        false => error.to_string(),
+    }
+}
+
+/// How often an alternate chain that the CA cannot give is waited for.
+const TRIES_FOR_ALTERNATE: u32 = 3;
+
+/// The chain that a certificate prefers; a CA that cannot give it for long stops no renewal.
+fn preference(certificate: &CertificateRecord) -> Option<acme::Preference<'_>> {
+    let patient = certificate.failed_attempts < TRIES_FOR_ALTERNATE;
+    let issuer = certificate.preferred_chain.as_deref()?;
+    Some(acme::Preference { issuer, patient })
 }

@@ -3,7 +3,8 @@
 //! `declare` and `update` are what operators want; `planner` decides when, as a pure function; `issue`
 //! is one order; `runner` does what is due and may begin, as `agenda`, `ledger` and the planner see it; `forecast`
 //! looks ahead; `place` notes what counts against what CAs allow; `retired` ends the keys that renewals have replaced; `restored`
-//! settles what a restore leaves open.
+//! settles what a restore leaves open; `revoke` is revocation, `relinquish` what an order that is over
+//! leaves at its CA.
 
 mod agenda;
 mod declare;
@@ -13,8 +14,10 @@ mod ledger;
 mod place;
 pub mod planner;
 mod presenters;
+mod relinquish;
 pub mod restored;
 mod retired;
+mod revoke;
 mod runner;
 mod turns;
 mod update;
@@ -26,5 +29,6 @@ pub use forecast::{AccountRehearsal, PlannedOrder, Rehearsal};
 pub use issue::{Issuer, Parts as IssuerParts, Progress};
 pub use presenters::Presenters;
 pub use restored::Aftermath;
+pub use revoke::{Revocation, RevokedBy};
 pub use runner::Runner;
 pub use update::SettingsChange;

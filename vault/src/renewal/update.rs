@@ -97,10 +97,6 @@ pub(super) fn check(
     settings: &CertificateSettings,
 ) -> Result<()> {
     let invalid = |why: String| Error::invalid(what, format!("certificate {name}"), why);
-    if settings.preferred_chain.is_some() {
-        return Err(invalid("alternate chains are not offered yet".to_owned())
-            .hint("leave --preferred-chain off: the CA's default chain is taken"));
-    }
     let address = identifiers.iter().find(|i| matches!(i, Identifier::Ip(_)));
     if let (Some(address), ChallengeKind::Dns01) = (address, settings.challenge) {
         return Err(invalid(format!("{address} is an address, which dns-01 cannot prove"))

@@ -9,6 +9,7 @@ mod escrow;
 mod lifecycle;
 mod reconcile;
 mod recorded;
+mod revocation;
 pub mod tls;
 
 use std::sync::Arc;
@@ -163,7 +164,9 @@ impl Signing {
     ) -> Result<Signature> {
         let subject = format!("key/{}", key.id);
         self.authorize(principal, action, &subject).await?;
-        if let Err(error) = check_use(key, action, mechanism) {
+        if let Err(error) = check_use(key, action, mechanism)
+            .and_then(|()| revocation::check(action, key, &message))
+        {
             return self.refuse(principal, action, &subject, error).await;
         }
         let detail = json!({
@@ -258,7 +261,9 @@ fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()
     let allowed = match key.purpose {
         KeyPurpose::General => matches!(action, Action::SignMessage | Action::SignCsr),
         KeyPurpose::AcmeAccount => action == Action::SignJws,
-        KeyPurpose::Certificate => matches!(action, Action::SignCsr | Action::SignTls),
+        KeyPurpose::Certificate => {
+            matches!(action, Action::SignCsr | Action::SignTls | Action::SignRevocation)
+        }
         KeyPurpose::InternalCa => {
             let signs = [Action::SignCertificate, Action::SignTranscript, Action::SignDrill];
             signs.contains(&action)
@@ -269,9 +274,12 @@ fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()
         return Err(Error::denied(action.as_str(), subject(), why)
             .hint("use a key that was generated with `vaultctl key generate`"));
     }
-    // Web server processes that began with a key go on with it until they end.
+    // Web server processes that began with a key go on with it until they end, and what it was
+    // certified for may have to be revoked after its time.
     let in_use = match action {
-        Action::SignTls => matches!(key.state, KeyState::Active | KeyState::Retired),
+        Action::SignTls | Action::SignRevocation => {
+            matches!(key.state, KeyState::Active | KeyState::Retired)
+        }
         _ => key.state == KeyState::Active,
     };
     if !in_use {

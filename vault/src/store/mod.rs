@@ -196,12 +196,13 @@ pub trait Certificates: Send + Sync {
     /// All versions, newest first.
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>>;
     /// Marks a version as revoked for an RFC 5280 reason and the certificate, where that is its
-    /// current version, as `Revoked`.
+    /// current version, as `Revoked` and due at `renew_at` where that is set, in one transaction.
     async fn revoke_version(
         &self,
         name: &CertificateName,
         version: u64,
         reason: &str,
+        renew_at: Option<OffsetDateTime>,
     ) -> Result<()>;
 
     /// Adds an order; `Conflict` where the certificate has an open one.
@@ -224,6 +225,8 @@ pub trait Certificates: Send + Sync {
     async fn order_by_url(&self, url: &Url) -> Result<Option<OrderRecord>>;
     /// A certificate's open order.
     async fn open_order(&self, name: &CertificateName) -> Result<Option<OrderRecord>>;
+    /// The orders of an account that its CA knows, newest first, no more than `limit`.
+    async fn orders_with(&self, account: &AccountName, limit: u32) -> Result<Vec<OrderRecord>>;
     /// All open orders, oldest first.
     async fn open_orders(&self) -> Result<Vec<OrderRecord>>;
 

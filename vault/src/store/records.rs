@@ -89,6 +89,8 @@ pub struct AccountRecord {
     pub status: AccountStatus,
     /// Contact URLs.
     pub contacts: Vec<String>,
+    /// Contact URLs that the CA was told of and has not confirmed yet (RFC 8555 section 7.3.2).
+    pub next_contacts: Option<Vec<String>>,
     /// The key in force.
     pub key_id: KeyId,
     /// The key of a rollover whose outcome is not known yet (RFC 8555 section 7.3.5).

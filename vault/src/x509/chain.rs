@@ -128,6 +128,11 @@ impl Chain {
         self.certificates.first().map_or(&[], |der| der.as_ref())
     }
 
+    /// The last certificate, DER.
+    pub fn topmost_der(&self) -> Option<Vec<u8>> {
+        self.certificates.last().map(|der| der.to_vec())
+    }
+
     /// The leaf's key, SubjectPublicKeyInfo, DER.
     ///
     /// # Errors

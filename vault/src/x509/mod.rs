@@ -6,6 +6,7 @@ pub mod chain;
 pub mod csr;
 mod names;
 pub mod peer;
+pub mod preferred;
 mod public_key;
 mod signer;
 

@@ -21,6 +21,7 @@ CREATE TABLE accounts (
     url         {TEXT},
     status      {TEXT} NOT NULL,
     contacts    {TEXT} NOT NULL,
+    next_contacts {TEXT},
     key_id      {TEXT} NOT NULL REFERENCES keys (id),
     next_key_id {TEXT} REFERENCES keys (id),
     eab_kid     {TEXT},

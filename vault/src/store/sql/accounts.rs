@@ -19,6 +19,7 @@ fn read(row: &Columns<'_>) -> Result<AccountRecord> {
         url: row.opt_parsed("url")?,
         status: row.parsed("status")?,
         contacts: row.json("contacts")?,
+        next_contacts: row.opt_json("next_contacts")?,
         key_id: row.parsed("key_id")?,
         next_key_id: row.opt_parsed("next_key_id")?,
         eab_kid: row.opt_text("eab_kid")?,
@@ -37,6 +38,7 @@ fn bind(query: &'static str, account: &AccountRecord) -> Result<Query<'static, A
         .bind(account.url.as_ref().map(ToString::to_string))
         .bind(account.status.as_str())
         .bind(json(&account.contacts)?)
+        .bind(account.next_contacts.as_ref().map(json).transpose()?)
         .bind(account.key_id.to_string())
         .bind(account.next_key_id.map(|id| id.to_string()))
         .bind(opt_text(account.eab_kid.as_deref()))
@@ -49,17 +51,17 @@ fn bind(query: &'static str, account: &AccountRecord) -> Result<Query<'static, A
 #[async_trait]
 impl Accounts for SqlStore {
     async fn insert_account(&self, account: &AccountRecord) -> Result<()> {
-        let query = "INSERT INTO accounts (name, directory, url, status, contacts, key_id,
-             next_key_id, eab_kid, ca_root_pem, created_at, last_ok_at, last_error)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        let query = "INSERT INTO accounts (name, directory, url, status, contacts, next_contacts,
+             key_id, next_key_id, eab_kid, ca_root_pem, created_at, last_ok_at, last_error)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         let done = bind(query, account)?.execute(&self.pool).await;
         done.map(drop).map_err(|e| fail("add", &format!("account {}", account.name), e))
     }
 
     async fn update_account(&self, account: &AccountRecord) -> Result<()> {
         let query = "UPDATE accounts SET directory = $2, url = $3, status = $4, contacts = $5,
-             key_id = $6, next_key_id = $7, eab_kid = $8, ca_root_pem = $9, created_at = $10,
-             last_ok_at = $11, last_error = $12 WHERE name = $1";
+             next_contacts = $6, key_id = $7, next_key_id = $8, eab_kid = $9, ca_root_pem = $10,
+             created_at = $11, last_ok_at = $12, last_error = $13 WHERE name = $1";
         let subject = format!("account {}", account.name);
         let done = bind(query, account)?.execute(&self.pool).await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())

@@ -306,9 +306,10 @@ impl Certificates for SqlStore {
         name: &CertificateName,
         version: u64,
         reason: &str,
+        renew_at: Option<OffsetDateTime>,
     ) -> Result<()> {
         let _changing = self.changing();
-        self.mark_revoked(name, version, reason).await
+        self.mark_revoked(name, version, reason, renew_at).await
     }
 
     async fn insert_order(&self, order: &OrderRecord) -> Result<()> {
@@ -344,6 +345,10 @@ impl Certificates for SqlStore {
         let orders = "SELECT * FROM orders WHERE certificate = $1
              AND state <> 'issued' AND state <> 'failed'";
         Ok(self.orders_by(orders, Some(name.to_string())).await?.into_iter().next())
+    }
+
+    async fn orders_with(&self, account: &AccountName, limit: u32) -> Result<Vec<OrderRecord>> {
+        self.orders_of_account(account, limit).await
     }
 
     async fn open_orders(&self) -> Result<Vec<OrderRecord>> {

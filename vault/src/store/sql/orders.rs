@@ -2,7 +2,7 @@
 
 use sqlx::{Any, Transaction};
 use time::OffsetDateTime;
-use vault_proto::ids::{AgentName, OrderId};
+use vault_proto::ids::{AccountName, AgentName, OrderId};
 
 use super::{
     SqlStore, fail, one,
@@ -148,6 +148,23 @@ impl SqlStore {
             query = query.bind(argument);
         }
         let rows = query.fetch_all(&self.pool).await.map_err(|e| fail("read", "orders", e))?;
+        all(&rows, read)
+    }
+
+    pub(super) async fn orders_of_account(
+        &self,
+        account: &AccountName,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>> {
+        let rows = sqlx::query(
+            "SELECT * FROM orders WHERE account = $1 AND url IS NOT NULL
+             ORDER BY created_at DESC, id LIMIT $2",
+        )
+        .bind(account.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|e| fail("read", "orders", e))?;
         all(&rows, read)
     }
 

@@ -76,6 +76,15 @@ impl Columns<'_> {
         serde_json::from_str(&self.text(column)?).map_err(|e| Self::bad(column, e))
     }
 
+    pub(super) fn opt_json<T: serde::de::DeserializeOwned>(
+        &self,
+        column: &str,
+    ) -> Result<Option<T>> {
+        let text = self.opt_text(column)?;
+        let read = text.map(|text| serde_json::from_str(&text)).transpose();
+        read.map_err(|e| Self::bad(column, e))
+    }
+
     pub(super) fn int<T: TryFrom<i64>>(&self, column: &str) -> Result<T> {
         let value: i64 = self.0.try_get(column).map_err(|e| Self::bad(column, e))?;
         T::try_from(value).map_err(|_| Self::bad(column, "it is out of range"))

@@ -5,7 +5,7 @@ use vault_proto::ids::{CertificateName, OrderId};
 
 use super::{
     SqlStore, fail, one,
-    row::{Columns, int, micros},
+    row::{Columns, int, micros, opt_micros},
 };
 use crate::error::Result;
 use crate::store::{CertificateStatus, OrderState, VersionRecord};
@@ -78,6 +78,7 @@ impl SqlStore {
         name: &CertificateName,
         version: u64,
         reason: &str,
+        renew_at: Option<OffsetDateTime>,
     ) -> Result<()> {
         let subject = format!("version {version} of certificate {name}");
         let failed = |e| fail("revoke", &subject, e);
@@ -92,13 +93,17 @@ impl SqlStore {
         .await
         .map_err(failed)?;
         one("revoke", &subject, done.rows_affected())?;
-        sqlx::query("UPDATE certificates SET status = $3 WHERE name = $1 AND current_version = $2")
-            .bind(name.to_string())
-            .bind(int(version))
-            .bind(CertificateStatus::Revoked.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
+        sqlx::query(
+            "UPDATE certificates SET status = $3, renew_at = COALESCE($4, renew_at)
+             WHERE name = $1 AND current_version = $2",
+        )
+        .bind(name.to_string())
+        .bind(int(version))
+        .bind(CertificateStatus::Revoked.as_str())
+        .bind(opt_micros(renew_at))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
         tx.commit().await.map_err(failed)
     }
 }
