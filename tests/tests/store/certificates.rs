@@ -9,13 +9,13 @@ use vault::{
     store::{
         CertificateRecord, CertificateSettings, CertificateStatus, Certificates as _,
         ChallengeKind, Custody, DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _,
-        TlsUse, Turn,
+        OrderRecord, OrderState, TlsUse, Turn,
     },
 };
 
 use super::{
     records::{
-        certificate, key, name, put_account, put_agents, put_certificates, put_order, start,
+        certificate, key, name, order, put_account, put_agents, put_certificates, put_order, start,
         version,
     },
     world::{World, refused},
@@ -28,6 +28,7 @@ promises! {
     a_certificate_is_declared_with_its_deployments_or_not_at_all
     a_certificate_s_name_is_unique
     due_certificates_come_soonest_first_and_no_more_than_asked_for
+    what_waits_for_an_agent_s_csr_hides_nothing_that_is_due
     a_certificate_is_made_due_and_nothing_else_of_it_changes
     a_failed_attempt_is_recorded_and_nothing_else_changes
     a_certificate_is_forgotten_with_all_that_is_its
@@ -210,6 +211,35 @@ async fn due_certificates_come_soonest_first_and_no_more_than_asked_for(world: W
     assert_eq!(due(now, 0).await, "");
     assert_eq!(due(now - Duration::seconds(1), 256).await, "");
     assert_eq!(due(now + Duration::days(1), u32::MAX).await, "abcde");
+}
+
+async fn what_waits_for_an_agent_s_csr_hides_nothing_that_is_due(world: World) {
+    let store = &world.store;
+    put_account(store).await;
+    let mut waiting = Vec::new();
+    for (name, state) in (0..).zip(OrderState::ALL) {
+        let due = certificate(&format!("{name}-{state}"));
+        store.insert_certificate(&due, &[]).await.unwrap();
+        let order = OrderRecord { state: *state, ..order(&due) };
+        store.insert_order(&order).await.unwrap();
+        waiting.push(order);
+    }
+    let later = CertificateRecord { renew_at: start() + Duration::hours(1), ..certificate("none") };
+    store.insert_certificate(&later, &[]).await.unwrap();
+    let due = async |limit: u32| {
+        let due = store.due_certificates(later.renew_at, limit).await.unwrap();
+        due.iter().map(|one| one.name.to_string()).collect::<Vec<_>>()
+    };
+    let all = ["1-ready", "2-finalizing", "3-issued", "4-failed", "none"];
+    let mut found = due(256).await;
+    found.sort();
+    assert_eq!(found, all);
+    assert_eq!(due(5).await.len(), 5, "the one that waits takes nobody's place");
+    store
+        .update_order(&OrderRecord { state: OrderState::Ready, ..waiting.remove(0) })
+        .await
+        .unwrap();
+    assert_eq!(due(256).await.len(), 6);
 }
 
 async fn a_certificate_is_made_due_and_nothing_else_of_it_changes(world: World) {

@@ -17,12 +17,10 @@ use vault_proto::ids::CertificateName;
 use super::issue::{Issuer, Progress};
 use super::restored::Aftermath;
 use crate::error::Result;
-use crate::store::{CertificateRecord, OrderState};
+use crate::store::CertificateRecord;
 
 /// The longest sleep: a change of the machine's clock is noticed within this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
-/// How many certificates one look at the store may bring.
-const BATCH: u32 = 256;
 
 /// Orders what is due until it is stopped.
 pub struct Runner {
@@ -80,23 +78,26 @@ impl Runner {
 
     /// Until the next thing is due, within bounds.
     async fn nap(&self) -> Duration {
+        if self.slots.available_permits() == 0 {
+            return LONGEST_SLEEP; // whoever gives a slot back wakes us
+        }
         let now = self.issuer.clock.now();
         let horizon = now + LONGEST_SLEEP;
-        let Ok(soon) = self.issuer.store.due_certificates(horizon, BATCH).await else {
-            return LONGEST_SLEEP;
-        };
+        // What is due already is being worked on.
+        let look = self.issuer.store.due_certificates(horizon, self.look(1));
+        let Ok(soon) = look.await else { return LONGEST_SLEEP };
         let next = soon.into_iter().map(|certificate| certificate.renew_at).find(|at| *at > now);
         let left = next.map(|at| (at - now).unsigned_abs());
         left.unwrap_or(LONGEST_SLEEP).max(Duration::from_millis(20))
     }
 
     async fn start_due(&self, tasks: &mut JoinSet<()>) -> Result<()> {
+        let free = self.slots.available_permits();
+        if free == 0 {
+            return Ok(());
+        }
         let now = self.issuer.clock.now();
-        for certificate in self.issuer.store.due_certificates(now, BATCH).await? {
-            let order = self.issuer.store.open_order(&certificate.name).await?;
-            if order.is_some_and(|order| order.state == OrderState::AwaitingCsr) {
-                continue; // the agent's CSR wakes us
-            }
+        for certificate in self.issuer.store.due_certificates(now, self.look(free)).await? {
             let Some(claim) = Claim::take(&self.busy, &certificate.name) else { continue };
             let Ok(slot) = self.slots.clone().try_acquire_owned() else { break };
             let issuer = self.issuer.clone();
@@ -106,6 +107,12 @@ impl Runner {
             });
         }
         Ok(())
+    }
+
+    /// How many due certificates to ask for, so that `new` are among them that nobody works on.
+    fn look(&self, new: usize) -> u32 {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner).len();
+        u32::try_from(busy.saturating_add(new)).unwrap_or(u32::MAX)
     }
 }
 

@@ -253,7 +253,9 @@ impl Certificates for SqlStore {
         now: OffsetDateTime,
         limit: u32,
     ) -> Result<Vec<CertificateRecord>> {
-        let query = "SELECT * FROM certificates WHERE renew_at <= $1 ORDER BY renew_at LIMIT $2";
+        let query = "SELECT * FROM certificates WHERE renew_at <= $1 AND NOT EXISTS
+             (SELECT 1 FROM orders WHERE certificate = name AND state = 'awaiting-csr')
+             ORDER BY renew_at LIMIT $2";
         let rows = sqlx::query(query)
             .bind(micros(now))
             .bind(i64::from(limit))
@@ -354,8 +356,8 @@ impl Certificates for SqlStore {
         self.delete_challenges(order).await
     }
 
-    async fn challenges_on(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>> {
-        self.challenges_for(agent).await
+    async fn challenges_of(&self, order: OrderId) -> Result<Vec<ChallengeRecord>> {
+        self.read_challenges(order).await
     }
 
     async fn insert_deployment(
@@ -379,6 +381,14 @@ impl Certificates for SqlStore {
     ) -> Result<()> {
         let _changing = self.changing();
         self.delete_deployment(certificate, agent).await
+    }
+
+    async fn deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<Option<DeploymentRecord>> {
+        self.one_deployment(certificate, agent).await
     }
 
     async fn deployments_of(&self, certificate: &CertificateName) -> Result<Vec<DeploymentRecord>> {
