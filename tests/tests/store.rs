@@ -12,6 +12,7 @@ mod store {
     mod certificates;
     mod columns;
     mod deployments;
+    mod desired;
     mod drills;
     mod history;
     mod issuance;

@@ -9,13 +9,13 @@ use vault::{
     store::{
         CertificateRecord, CertificateSettings, CertificateStatus, Certificates as _,
         ChallengeKind, Custody, DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _,
-        TlsUse, Turn,
+        OrderRecord, OrderState, TlsUse, Turn,
     },
 };
 
 use super::{
     records::{
-        certificate, key, name, put_account, put_agents, put_certificates, put_order, start,
+        certificate, key, name, order, put_account, put_agents, put_certificates, put_order, start,
         version,
     },
     world::{World, refused},
@@ -27,7 +27,7 @@ promises! {
     settings_that_somebody_else_has_changed_are_not_changed
     a_certificate_is_declared_with_its_deployments_or_not_at_all
     a_certificate_s_name_is_unique
-    due_certificates_come_soonest_first_and_no_more_than_asked_for
+    what_is_planned_comes_soonest_first_and_with_its_order
     a_certificate_is_made_due_and_nothing_else_of_it_changes
     a_failed_attempt_is_recorded_and_nothing_else_changes
     a_certificate_is_forgotten_with_all_that_is_its
@@ -198,7 +198,7 @@ async fn a_certificate_s_name_is_unique(world: World) {
     assert_eq!(store.deployments_of(&first.name).await.unwrap(), []);
 }
 
-async fn due_certificates_come_soonest_first_and_no_more_than_asked_for(world: World) {
+async fn what_is_planned_comes_soonest_first_and_with_its_order(world: World) {
     let store = &world.store;
     put_account(store).await;
     let now = start();
@@ -207,15 +207,22 @@ async fn due_certificates_come_soonest_first_and_no_more_than_asked_for(world: W
         let due = CertificateRecord { renew_at, ..certificate(name) };
         store.insert_certificate(&due, &[]).await.unwrap();
     }
-    let due = async |now: OffsetDateTime, limit: u32| {
-        let due = store.due_certificates(now, limit).await.unwrap();
-        due.iter().map(|one| one.name.to_string()).collect::<String>()
+    let due = async |by: Option<OffsetDateTime>| {
+        let due = store.planned(by).await.unwrap();
+        due.iter().map(|one| one.certificate.name.to_string()).collect::<String>()
     };
-    assert_eq!(due(now, 256).await, "abcd", "d is due at this very microsecond, e is not");
-    assert_eq!(due(now, 2).await, "ab");
-    assert_eq!(due(now, 0).await, "");
-    assert_eq!(due(now - Duration::seconds(1), 256).await, "");
-    assert_eq!(due(now + Duration::days(1), u32::MAX).await, "abcde");
+    assert_eq!(due(Some(now)).await, "abcd", "d is due at this very microsecond, e is not");
+    assert_eq!(due(Some(now - Duration::seconds(1))).await, "");
+    assert_eq!(due(None).await, "abcde");
+    for state in OrderState::ALL {
+        let due = certificate(&format!("one-{state}"));
+        store.insert_certificate(&due, &[]).await.unwrap();
+        store.insert_order(&OrderRecord { state: *state, ..order(&due) }).await.unwrap();
+        let planned = store.planned(None).await.unwrap();
+        let planned = planned.iter().find(|one| one.certificate.name == due.name).unwrap();
+        let over = matches!(state, OrderState::Issued | OrderState::Failed);
+        assert_eq!(planned.order.map(|(state, _)| state), (!over).then_some(*state));
+    }
 }
 
 async fn a_certificate_is_made_due_and_nothing_else_of_it_changes(world: World) {

@@ -41,7 +41,7 @@ async fn everything(
         store.certificate(&certificate.name).await.unwrap(),
         store.versions(&certificate.name).await.unwrap(),
         store.order(order.id).await.unwrap(),
-        store.challenges_on(&name("web1")).await.unwrap(),
+        store.challenges_of(order.id).await.unwrap(),
     )
 }
 
@@ -83,7 +83,7 @@ async fn an_issuance_is_recorded_whole(world: World) {
     assert_eq!(store.open_order(&shop.name).await.unwrap(), None);
     // Not only hidden behind the order's end, but gone: it is open again.
     store.update_order(&order).await.unwrap();
-    assert_eq!(store.challenges_on(&name("web1")).await.unwrap(), []);
+    assert_eq!(store.challenges_of(order.id).await.unwrap(), []);
 }
 
 async fn an_issuance_that_cannot_be_recorded_changes_nothing(world: World) {
@@ -189,7 +189,7 @@ async fn a_failed_order_ends_and_its_certificate_knows_why_and_until_when(world:
     let other = store.certificate(&name("other")).await.unwrap();
     assert_eq!(other, Some(certificate("other")));
     store.update_order(&order).await.unwrap();
-    assert_eq!(store.challenges_on(&name("web1")).await.unwrap(), []);
+    assert_eq!(store.challenges_of(order.id).await.unwrap(), []);
     // The next attempt is another order.
     store.fail_order(order.id, "again", 5, retry, now).await.unwrap();
     store.insert_order(&super::records::order(&shop)).await.unwrap();

@@ -11,8 +11,7 @@ use vault_proto::ids::OrderId;
 
 use super::{
     records::{
-        certificate, challenge, name, order, put_account, put_agents, put_certificates, put_order,
-        start,
+        certificate, challenge, name, order, put_account, put_certificates, put_order, start,
     },
     world::{World, refused},
 };
@@ -26,7 +25,7 @@ promises! {
     the_orders_of_an_account_come_newest_first
     challenges_are_put_together_or_not_at_all
     a_known_token_is_replaced
-    an_agent_sees_challenges_of_open_orders_of_what_goes_to_it
+    an_order_s_challenges_are_its_own
 }
 
 async fn an_order_reads_back_as_it_was_written_and_as_it_was_moved_on(world: World) {
@@ -141,55 +140,45 @@ async fn the_orders_of_an_account_come_newest_first(world: World) {
 
 async fn challenges_are_put_together_or_not_at_all(world: World) {
     let store = &world.store;
-    let (shop, order) = put_order(store).await;
-    let agents = put_agents(store, &["web1"]).await;
-    store.insert_deployment(&shop.name, &agents[0], start()).await.unwrap();
-    let before = store.challenges_on(&agents[0]).await.unwrap();
+    let (_, order) = put_order(store).await;
+    let before = store.challenges_of(order.id).await.unwrap();
     assert_eq!(before, [challenge(&order, "one"), challenge(&order, "two")]);
     let unknown = ChallengeRecord { order_id: OrderId::random(), ..challenge(&order, "four") };
     let put = store.put_challenges(&[challenge(&order, "three"), unknown]).await;
     refused(ErrorKind::Conflict, put);
-    assert_eq!(store.challenges_on(&agents[0]).await.unwrap(), before);
+    assert_eq!(store.challenges_of(order.id).await.unwrap(), before);
     store.remove_challenges(order.id).await.unwrap();
-    assert_eq!(store.challenges_on(&agents[0]).await.unwrap(), []);
+    assert_eq!(store.challenges_of(order.id).await.unwrap(), []);
     store.remove_challenges(order.id).await.unwrap();
 }
 
 async fn a_known_token_is_replaced(world: World) {
     let store = &world.store;
-    let (shop, order) = put_order(store).await;
-    let agents = put_agents(store, &["web1"]).await;
-    store.insert_deployment(&shop.name, &agents[0], start()).await.unwrap();
+    let (_, order) = put_order(store).await;
     let replaced = ChallengeRecord {
         identifier: Identifier::Ip([192, 0, 2, 1].into()),
         key_authorization: "one.other".to_owned(),
         ..challenge(&order, "one")
     };
     store.put_challenges(std::slice::from_ref(&replaced)).await.unwrap();
-    let after = store.challenges_on(&agents[0]).await.unwrap();
+    let after = store.challenges_of(order.id).await.unwrap();
     assert_eq!(after, [replaced, challenge(&order, "two")]);
 }
 
-async fn an_agent_sees_challenges_of_open_orders_of_what_goes_to_it(world: World) {
+async fn an_order_s_challenges_are_its_own(world: World) {
     let store = &world.store;
-    let (shop, shop_order) = put_order(store).await;
-    let agents = put_agents(store, &["web1", "web2"]).await;
+    let (_, shop_order) = put_order(store).await;
     put_certificates(store, &["mail"]).await;
     let mail_order = order(&certificate("mail"));
     store.insert_order(&mail_order).await.unwrap();
     store.put_challenges(&[challenge(&mail_order, "mail")]).await.unwrap();
-    store.insert_deployment(&shop.name, &agents[0], start()).await.unwrap();
-    store.insert_deployment(&shop.name, &agents[1], start()).await.unwrap();
-    store.insert_deployment(&name("mail"), &agents[1], start()).await.unwrap();
-    let tokens = async |agent: usize| {
-        let seen = store.challenges_on(&agents[agent]).await.unwrap();
+    let tokens = async |order: &OrderRecord| {
+        let seen = store.challenges_of(order.id).await.unwrap();
         seen.into_iter().map(|challenge| challenge.token).collect::<Vec<_>>()
     };
-    assert_eq!(tokens(0).await, ["one", "two"]);
-    assert_eq!(tokens(1).await, ["mail", "one", "two"]);
-    for state in [OrderState::Issued, OrderState::Failed] {
-        store.update_order(&OrderRecord { state, ..shop_order.clone() }).await.unwrap();
-        assert_eq!(tokens(0).await, [""; 0]);
-        assert_eq!(tokens(1).await, ["mail"]);
-    }
+    assert_eq!(tokens(&shop_order).await, ["one", "two"]);
+    assert_eq!(tokens(&mail_order).await, ["mail"]);
+    store.remove_challenges(shop_order.id).await.unwrap();
+    assert_eq!(tokens(&shop_order).await, [""; 0]);
+    assert_eq!(tokens(&mail_order).await, ["mail"]);
 }

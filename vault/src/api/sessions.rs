@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use vault_proto::{
@@ -17,7 +18,7 @@ use super::{Context, agents::token_hash, tls_signing::TlsStream};
 use crate::error::{Error, Result};
 use crate::identities::Issued;
 use crate::policy::{Action, Principal};
-use crate::push::{DesiredState, Foreign, Session};
+use crate::push::{Changes, DesiredState, Foreign, Session, View};
 use crate::store::{AgentRecord, AgentSeen, AgentStatus};
 use crate::x509::ca;
 
@@ -127,41 +128,40 @@ async fn hold(
     down: &Down,
 ) -> Result<()> {
     let name = session.agent();
-    let (mut sent, mut sequence) = (None, 0);
+    let view =
+        View { store: context.store.as_ref(), clock: context.clock.as_ref(), agent: name, foreign };
+    let mut state = DesiredState::whole(view).await?;
+    let (mut sequence, mut next) = (0, state.message(None, 1));
+    let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let (store, clock) = (context.store.as_ref(), context.clock.as_ref());
-        let state = DesiredState::of(store, name, foreign, clock).await?;
-        if let Some(message) = state.message(sent.as_ref(), sequence + 1) {
-            sequence += 1;
+        if let Some(message) = next.take() {
+            sequence = message.sequence;
             // An agent that does not read is cut off; it reconnects and gets the whole state.
             if down.send_timeout(Ok(message), PATIENCE).await.is_err() {
                 return Ok(());
             }
         }
-        sent = Some(state);
-        loop {
-            tokio::select! {
-                dirty = session.wait_dirty() => match dirty {
-                    true => break,
-                    false => return Err(Error::conflict("hold", format!("the session of {name}"),
-                        "it was closed by the vault")),
-                },
-                message = up.message() => match message {
-                    Ok(Some(v1::AgentMessage { message: Some(Message::Report(report)) })) => {
-                        session.hub().report(name, report).await?;
-                    }
-                    Ok(Some(_)) => return Err(Error::invalid("hold", format!("the session of {name}"),
-                        "the agent said what it may not say twice")),
-                    Ok(None) | Err(_) => return Ok(()),
-                },
-                () = tokio::time::sleep(HEARTBEAT) => {
-                    note(context, name, None, None).await?;
-                    // What another node changed, or a write that was done though its answer was
-                    // lost, marks no session here as dirty.
-                    break;
+        let changes = tokio::select! {
+            changes = session.wait_changed() => changes.ok_or_else(|| Error::conflict("hold",
+                format!("the session of {name}"), "it was closed by the vault"))?,
+            message = up.message() => match message {
+                Ok(Some(v1::AgentMessage { message: Some(Message::Report(report)) })) => {
+                    session.hub().report(name, report).await?;
+                    continue;
                 }
+                Ok(Some(_)) => return Err(Error::invalid("hold", format!("the session of {name}"),
+                    "the agent said what it may not say twice")),
+                Ok(None) | Err(_) => return Ok(()),
+            },
+            _ = heartbeat.tick() => {
+                note(context, name, None, None).await?;
+                // What another node changed, or a write that was done though its answer was
+                // lost, marks no session here.
+                Changes::All
             }
-        }
+        };
+        next = state.follow(view, &changes, sequence + 1).await?;
     }
 }
 
@@ -244,8 +244,7 @@ impl AgentSessionService for Sessions {
         let order = request.order_id.parse().map_err(Error::from)?;
         let rooms = self.context.rooms()?;
         let accept = async {
-            let deployments = self.context.store.deployments_on(&agent).await?;
-            if !deployments.iter().any(|deployment| deployment.certificate == name) {
+            if self.context.store.deployment(&name, &agent).await?.is_none() {
                 let why = format!("it is not deployed to agent {agent}");
                 return Err(Error::denied("accept a CSR", format!("certificate {name}"), why));
             }

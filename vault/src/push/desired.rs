@@ -1,14 +1,17 @@
 //! What an agent shall hold, computed from the store.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
-use vault_proto::{ids::AgentName, v1};
+use vault_proto::{
+    ids::{AgentName, CertificateName},
+    v1,
+};
 
-use super::Foreign;
+use super::{Changes, Foreign};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::keyless::versions_in_use;
-use crate::store::{CertificateRecord, OrderRecord, OrderState, Store};
+use crate::store::{CertificateRecord, ChallengeKind, OrderRecord, OrderState, Store};
 use crate::wire;
 use crate::x509::chain::Chain;
 
@@ -17,43 +20,119 @@ use crate::x509::chain::Chain;
 pub struct DesiredState {
     certificates: BTreeMap<String, v1::WantedCertificate>,
     challenges: BTreeMap<String, v1::WantedChallenge>,
+    /// Which challenges are a certificate's, by its name.
+    tokens: BTreeMap<String, Vec<String>>,
+}
+
+/// What one agent's desired state is computed from.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// What is stored.
+    pub store: &'a dyn Store,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Whose state it is.
+    pub agent: &'a AgentName,
+    /// What the agent holds and this vault does not know: it stays in place until something newer is
+    /// issued, where it is of use.
+    pub foreign: &'a [Foreign],
 }
 
 impl DesiredState {
-    /// Reads it from the store. What the agent holds and this vault does not know (`foreign`) stays
-    /// in place until something newer is issued, where it is of use.
+    /// All of it.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn of(
-        store: &dyn Store,
-        agent: &AgentName,
-        foreign: &[Foreign],
-        clock: &dyn Clock,
-    ) -> Result<Self> {
+    pub async fn whole(view: View<'_>) -> Result<Self> {
         let mut state = Self::default();
-        for deployment in store.deployments_on(agent).await? {
-            let Some(certificate) = store.certificate(&deployment.certificate).await? else {
-                continue;
-            };
-            let held = foreign.iter().find(|held| held.certificate == certificate.name);
-            let wanted = wanted(store, &certificate, held, clock).await?;
-            state.certificates.insert(wanted.name.clone(), wanted);
-        }
-        for challenge in store.challenges_on(agent).await? {
-            let Some(order) = store.order(challenge.order_id).await? else { continue };
-            let Some(certificate) = store.certificate(&order.certificate).await? else { continue };
-            state.challenges.insert(
-                challenge.token.clone(),
-                v1::WantedChallenge {
-                    token: challenge.token,
-                    key_authorization: challenge.key_authorization,
-                    identifier: challenge.identifier.to_string(),
-                    kind: certificate.challenge.to_string(),
-                },
-            );
+        for deployment in view.store.deployments_on(view.agent).await? {
+            state.read(view, &deployment.certificate).await?;
         }
         Ok(state)
+    }
+
+    /// Brings it up to date by looking at what has changed alone. Answers the message that brings an
+    /// agent along; `None` where it is there. After an error it is as it was.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn follow(
+        &mut self,
+        view: View<'_>,
+        changes: &Changes,
+        sequence: u64,
+    ) -> Result<Option<v1::VaultMessage>> {
+        let names = match changes {
+            Changes::All => {
+                let before = mem::replace(self, Self::whole(view).await?);
+                return Ok(self.message(Some(&before), sequence));
+            }
+            Changes::Of(names) => names,
+        };
+        let mut now = Self::default();
+        for name in names {
+            if view.store.deployment(name, view.agent).await?.is_some() {
+                now.read(view, name).await?;
+            }
+        }
+        let before = self.take(names.iter().map(CertificateName::as_str));
+        let message = now.message(Some(&before), sequence);
+        self.certificates.append(&mut now.certificates);
+        self.challenges.append(&mut now.challenges);
+        self.tokens.append(&mut now.tokens);
+        Ok(message)
+    }
+
+    /// Adds what the agent shall have of one certificate that goes to it.
+    async fn read(&mut self, view: View<'_>, name: &CertificateName) -> Result<()> {
+        let Some(certificate) = view.store.certificate(name).await? else { return Ok(()) };
+        let order = view.store.open_order(name).await?;
+        // What the DNS shows is of no use to a web server.
+        if let Some(order) =
+            order.as_ref().filter(|_| certificate.challenge != ChallengeKind::Dns01)
+        {
+            self.read_challenges(view, &certificate, order).await?;
+        }
+        let wanted = wanted(view, &certificate, order).await?;
+        self.certificates.insert(wanted.name.clone(), wanted);
+        Ok(())
+    }
+
+    async fn read_challenges(
+        &mut self,
+        view: View<'_>,
+        certificate: &CertificateRecord,
+        order: &OrderRecord,
+    ) -> Result<()> {
+        let mut tokens = Vec::new();
+        for challenge in view.store.challenges_of(order.id).await? {
+            tokens.push(challenge.token.clone());
+            let wanted = v1::WantedChallenge {
+                token: challenge.token.clone(),
+                key_authorization: challenge.key_authorization,
+                identifier: challenge.identifier.to_string(),
+                kind: certificate.challenge.to_string(),
+            };
+            self.challenges.insert(challenge.token, wanted);
+        }
+        if !tokens.is_empty() {
+            self.tokens.insert(certificate.name.to_string(), tokens);
+        }
+        Ok(())
+    }
+
+    /// Takes out all that it has of these certificates.
+    fn take<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> Self {
+        let mut taken = Self::default();
+        for name in names {
+            taken.certificates.extend(self.certificates.remove_entry(name));
+            let Some((name, tokens)) = self.tokens.remove_entry(name) else { continue };
+            for token in &tokens {
+                taken.challenges.extend(self.challenges.remove_entry(token));
+            }
+            taken.tokens.insert(name, tokens);
+        }
+        taken
     }
 
     /// The message that brings an agent from `sent` to this state; `None` where it is there.
@@ -96,16 +175,16 @@ fn removed<T>(now: &BTreeMap<String, T>, before: &BTreeMap<String, T>) -> Vec<St
 }
 
 async fn wanted(
-    store: &dyn Store,
+    view: View<'_>,
     certificate: &CertificateRecord,
-    held: Option<&Foreign>,
-    clock: &dyn Clock,
+    order: Option<OrderRecord>,
 ) -> Result<v1::WantedCertificate> {
+    let View { store, clock, foreign, .. } = view;
+    let held = foreign.iter().find(|held| held.certificate == certificate.name);
     let mut version = match certificate.current_version {
         0 => None,
         current => store.version(&certificate.name, current).await?,
     };
-    let order = store.open_order(&certificate.name).await?;
     let mut tls_keys = Vec::new();
     let in_use = versions_in_use(store, certificate, clock).await?;
     if let Some(held) = held

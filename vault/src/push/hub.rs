@@ -10,10 +10,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vault_proto::ids::{AgentName, CertificateName};
 
+use super::Changes;
+use super::changes::Pending;
 use crate::acme::{Challenge, ChallengePresenter};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -37,7 +39,7 @@ pub struct Hub {
 
 struct Handle {
     id: u64,
-    dirty: Arc<Notify>,
+    pending: Arc<Pending>,
     closed: CancellationToken,
 }
 
@@ -46,7 +48,7 @@ pub struct Session {
     hub: Arc<Hub>,
     agent: AgentName,
     id: u64,
-    dirty: Arc<Notify>,
+    pending: Arc<Pending>,
     closed: CancellationToken,
 }
 
@@ -67,15 +69,15 @@ impl Hub {
     /// the one that works.
     pub fn open(self: &Arc<Self>, agent: AgentName) -> Session {
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let (dirty, closed) = (Arc::new(Notify::new()), CancellationToken::new());
-        let handle = Handle { id, dirty: dirty.clone(), closed: closed.clone() };
+        let (pending, closed) = (Arc::<Pending>::default(), CancellationToken::new());
+        let handle = Handle { id, pending: pending.clone(), closed: closed.clone() };
         if let Some(old) = self.sessions().insert(agent.clone(), handle) {
             old.closed.cancel();
         }
         // What was presented on the old connection may not be there any more.
         self.presented().retain(|(name, _), _| *name != agent);
         self.bump();
-        Session { hub: self.clone(), agent, id, dirty, closed }
+        Session { hub: self.clone(), agent, id, pending, closed }
     }
 
     /// Ends an agent's session at once.
@@ -110,21 +112,25 @@ impl Hub {
     /// agents are concerned, all are told to look.
     pub async fn changed(&self, certificate: &CertificateName) {
         match self.store.deployments_of(certificate).await {
-            Ok(deployments) => deployments.iter().for_each(|d| self.changed_on(&d.agent)),
+            Ok(deployments) => deployments.iter().for_each(|d| self.mark(&d.agent, certificate)),
             Err(error) => {
                 tracing::warn!(%error, %certificate, "every agent is told to look for a change");
-                self.sessions().values().for_each(|handle| handle.dirty.notify_one());
+                self.sessions().values().for_each(|handle| handle.pending.mark_all());
             }
         }
         self.bump();
     }
 
-    /// Something that this agent shall hold changed.
-    pub fn changed_on(&self, agent: &AgentName) {
-        if let Some(handle) = self.sessions().get(agent) {
-            handle.dirty.notify_one();
-        }
+    /// Something changed that this agent shall have of the certificate, or that it shall have none.
+    pub fn changed_on(&self, agent: &AgentName, certificate: &CertificateName) {
+        self.mark(agent, certificate);
         self.bump();
+    }
+
+    fn mark(&self, agent: &AgentName, certificate: &CertificateName) {
+        if let Some(handle) = self.sessions().get(agent) {
+            handle.pending.mark(certificate);
+        }
     }
 
     /// Changes whenever anything did that a watcher may look at.
@@ -194,8 +200,9 @@ impl ChallengePresenter for Hub {
                 .hint("deploy it with `vaultctl cert deploy NAME --to AGENT`"));
         }
         for agent in &agents {
-            self.changed_on(agent);
+            self.mark(agent, name);
         }
+        self.bump();
         let waited = tokio::time::timeout(PRESENT_DEADLINE, async {
             while !self.all_presented(&agents, challenges)? {
                 if revision.changed().await.is_err() {
@@ -233,11 +240,11 @@ impl Session {
         &self.hub
     }
 
-    /// Returns when there may be something to send; `false` when the session is closed.
-    pub async fn wait_dirty(&self) -> bool {
+    /// What has changed since the last call, once something has; `None` when the session is closed.
+    pub async fn wait_changed(&self) -> Option<Changes> {
         tokio::select! {
-            () = self.closed.cancelled() => false,
-            () = self.dirty.notified() => true,
+            () = self.closed.cancelled() => None,
+            changes = self.pending.take() => Some(changes),
         }
     }
 

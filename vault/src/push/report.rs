@@ -45,8 +45,7 @@ impl Hub {
         outcome: v1::Outcome,
         detail: String,
     ) -> Result<()> {
-        let deployments = self.store.deployments_on(agent).await?;
-        let Some(deployment) = deployments.into_iter().find(|d| d.certificate == *name) else {
+        let Some(deployment) = self.store.deployment(name, agent).await? else {
             // Undeployed while the report was on its way: nothing to record.
             return Ok(());
         };

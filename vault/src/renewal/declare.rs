@@ -202,7 +202,7 @@ impl Issuer {
         self.certificate(name).await?;
         for agent in from {
             self.store.remove_deployment(name, agent).await?;
-            self.hub.changed_on(agent);
+            self.hub.changed_on(agent, name);
         }
         self.hub.changed(name).await;
         Ok(())

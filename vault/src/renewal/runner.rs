@@ -23,8 +23,6 @@ use crate::store::CertificateRecord;
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 /// The shortest one.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
-/// How many certificates one look at the store may bring.
-const BATCH: u32 = 256;
 
 /// Orders what is due until it is stopped.
 pub struct Runner {
@@ -79,30 +77,28 @@ impl Runner {
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                () = tokio::time::sleep(self.nap(next_look).await) => {}
+                () = tokio::time::sleep(self.nap(next_look)) => {}
             }
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Until the next thing is due or may begin, within bounds.
-    async fn nap(&self, next_look: Option<OffsetDateTime>) -> Duration {
-        let now = self.issuer.clock.now();
-        let horizon = now + LONGEST_SLEEP;
-        let Ok(soon) = self.issuer.store.due_certificates(horizon, BATCH).await else {
-            return LONGEST_SLEEP;
-        };
-        let next = soon.into_iter().map(|certificate| certificate.renew_at).find(|at| *at > now);
-        let next = next.into_iter().chain(next_look.filter(|at| *at > now)).min();
-        let left = next.map(|at| (at - now).unsigned_abs());
-        left.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+    /// Until something more may begin, within bounds.
+    fn nap(&self, next_look: Option<OffsetDateTime>) -> Duration {
+        let left = next_look.map(|at| Duration::try_from(at - self.issuer.clock.now()));
+        let left = left.map_or(LONGEST_SLEEP, |left| left.unwrap_or_default());
+        left.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
     }
 
     /// Begins what is due and may begin; answers when more may.
     async fn start_due(&self, tasks: &mut JoinSet<()>) -> Result<Option<OffsetDateTime>> {
+        let free = self.slots.available_permits();
+        if free == 0 {
+            return Ok(None); // whoever gives a slot back wakes us
+        }
         let now = self.issuer.clock.now();
-        let mut agenda = self.issuer.agenda(Some(now)).await?;
-        let started = agenda.schedule.step(moment(now), self.slots.available_permits());
+        let mut agenda = self.issuer.agenda(Some(now + LONGEST_SLEEP)).await?;
+        let started = agenda.schedule.step(moment(now), free);
         for id in started {
             let Some(item) = agenda.items.get(id as usize) else { continue };
             let certificate = item.record.certificate.clone();

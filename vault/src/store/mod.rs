@@ -175,12 +175,6 @@ pub trait Certificates: Send + Sync {
     async fn certificate(&self, name: &CertificateName) -> Result<Option<CertificateRecord>>;
     /// All certificates by name.
     async fn certificates(&self) -> Result<Vec<CertificateRecord>>;
-    /// Certificates with `renew_at <= now`, soonest first.
-    async fn due_certificates(
-        &self,
-        now: OffsetDateTime,
-        limit: u32,
-    ) -> Result<Vec<CertificateRecord>>;
 
     /// Ends an order as `Issued`, adds its version, makes it the certificate's current one with
     /// status `Issued`, no failures and `renew_at`, has agents that refused an earlier version be
@@ -234,8 +228,8 @@ pub trait Certificates: Send + Sync {
     async fn put_challenges(&self, challenges: &[ChallengeRecord]) -> Result<()>;
     /// Removes an order's challenges.
     async fn remove_challenges(&self, order: OrderId) -> Result<()>;
-    /// Challenges of open orders of certificates that are deployed to the agent.
-    async fn challenges_on(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>>;
+    /// An order's challenges, by token.
+    async fn challenges_of(&self, order: OrderId) -> Result<Vec<ChallengeRecord>>;
 
     /// Adds a deployment, or does nothing where it exists.
     async fn insert_deployment(
@@ -252,6 +246,12 @@ pub trait Certificates: Send + Sync {
         certificate: &CertificateName,
         agent: &AgentName,
     ) -> Result<()>;
+    /// One deployment.
+    async fn deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<Option<DeploymentRecord>>;
     /// Where a certificate goes, by agent.
     async fn deployments_of(&self, certificate: &CertificateName) -> Result<Vec<DeploymentRecord>>;
     /// What goes to an agent, by certificate.

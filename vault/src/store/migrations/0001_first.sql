@@ -130,6 +130,7 @@ CREATE TABLE challenges (
     identifier        {TEXT} NOT NULL,
     key_authorization {TEXT} NOT NULL
 );
+CREATE INDEX challenges_by_order ON challenges (order_id);
 CREATE TABLE deployments (
     certificate  {TEXT} NOT NULL REFERENCES certificates (name),
     agent        {TEXT} NOT NULL REFERENCES agents (name),

@@ -254,21 +254,6 @@ impl Certificates for SqlStore {
         all(&rows, read)
     }
 
-    async fn due_certificates(
-        &self,
-        now: OffsetDateTime,
-        limit: u32,
-    ) -> Result<Vec<CertificateRecord>> {
-        let query = "SELECT * FROM certificates WHERE renew_at <= $1 ORDER BY renew_at LIMIT $2";
-        let rows = sqlx::query(query)
-            .bind(micros(now))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| fail("read", "due certificates", e))?;
-        all(&rows, read)
-    }
-
     async fn record_issuance(
         &self,
         order: OrderId,
@@ -365,8 +350,8 @@ impl Certificates for SqlStore {
         self.delete_challenges(order).await
     }
 
-    async fn challenges_on(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>> {
-        self.challenges_for(agent).await
+    async fn challenges_of(&self, order: OrderId) -> Result<Vec<ChallengeRecord>> {
+        self.read_challenges(order).await
     }
 
     async fn insert_deployment(
@@ -390,6 +375,14 @@ impl Certificates for SqlStore {
     ) -> Result<()> {
         let _changing = self.changing();
         self.delete_deployment(certificate, agent).await
+    }
+
+    async fn deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<Option<DeploymentRecord>> {
+        self.one_deployment(certificate, agent).await
     }
 
     async fn deployments_of(&self, certificate: &CertificateName) -> Result<Vec<DeploymentRecord>> {

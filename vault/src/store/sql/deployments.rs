@@ -6,7 +6,7 @@ use vault_proto::ids::{AgentName, CertificateName};
 
 use super::{
     SqlStore, fail, one,
-    row::{Columns, all, int, micros, text},
+    row::{Columns, all, int, maybe, micros, text},
 };
 use crate::error::Result;
 use crate::store::{DeploymentRecord, DeploymentStatus};
@@ -95,6 +95,20 @@ impl SqlStore {
             .await
             .map_err(|e| fail("remove", &subject, e))?;
         one("remove", &subject, done.rows_affected())
+    }
+
+    pub(super) async fn one_deployment(
+        &self,
+        certificate: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<Option<DeploymentRecord>> {
+        let row = sqlx::query("SELECT * FROM deployments WHERE certificate = $1 AND agent = $2")
+            .bind(certificate.to_string())
+            .bind(agent.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|e| fail("read", "a deployment", e))?;
+        maybe(row, read)
     }
 
     pub(super) async fn deployments_by(

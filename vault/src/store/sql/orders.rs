@@ -2,7 +2,7 @@
 
 use sqlx::{Any, Transaction};
 use time::OffsetDateTime;
-use vault_proto::ids::{AccountName, AgentName, OrderId};
+use vault_proto::ids::{AccountName, OrderId};
 
 use super::{
     SqlStore, fail, one,
@@ -199,17 +199,12 @@ impl SqlStore {
             .map_err(|e| fail("remove", "challenges", e))
     }
 
-    pub(super) async fn challenges_for(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>> {
-        let rows = sqlx::query(
-            "SELECT c.token, c.order_id, c.identifier, c.key_authorization FROM challenges c
-             JOIN orders o ON o.id = c.order_id
-             JOIN deployments d ON d.certificate = o.certificate
-             WHERE d.agent = $1 AND o.state <> 'issued' AND o.state <> 'failed' ORDER BY c.token",
-        )
-        .bind(agent.to_string())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|e| fail("read", "challenges", e))?;
+    pub(super) async fn read_challenges(&self, order: OrderId) -> Result<Vec<ChallengeRecord>> {
+        let rows = sqlx::query("SELECT * FROM challenges WHERE order_id = $1 ORDER BY token")
+            .bind(order.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| fail("read", "challenges", e))?;
         all(&rows, read_challenge)
     }
 }
