@@ -41,15 +41,13 @@ impl DesiredState {
             state.certificates.insert(wanted.name.clone(), wanted);
         }
         for challenge in store.challenges_on(agent).await? {
-            let Some(order) = store.order(challenge.order_id).await? else { continue };
-            let Some(certificate) = store.certificate(&order.certificate).await? else { continue };
             state.challenges.insert(
                 challenge.token.clone(),
                 v1::WantedChallenge {
                     token: challenge.token,
                     key_authorization: challenge.key_authorization,
                     identifier: challenge.identifier.to_string(),
-                    kind: certificate.challenge.to_string(),
+                    kind: challenge.kind.to_string(),
                 },
             );
         }

@@ -106,6 +106,7 @@ CREATE INDEX orders_by_url ON orders (url);
 CREATE TABLE challenges (
     token             {TEXT} PRIMARY KEY,
     order_id          {TEXT} NOT NULL REFERENCES orders (id),
+    kind              {TEXT} NOT NULL,
     identifier        {TEXT} NOT NULL,
     key_authorization {TEXT} NOT NULL
 );
@@ -174,5 +175,6 @@ CREATE TABLE dns_records (
     zone       {TEXT} NOT NULL,
     value      {TEXT} NOT NULL,
     created_at BIGINT NOT NULL,
+    stuck_at   BIGINT,
     PRIMARY KEY (token, name, value)
 );

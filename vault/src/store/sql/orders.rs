@@ -31,6 +31,7 @@ fn read_challenge(row: &Columns<'_>) -> Result<ChallengeRecord> {
     Ok(ChallengeRecord {
         token: row.text("token")?,
         order_id: row.parsed("order_id")?,
+        kind: row.parsed("kind")?,
         identifier: row.parsed("identifier")?,
         key_authorization: row.text("key_authorization")?,
     })
@@ -147,14 +148,15 @@ impl SqlStore {
         let mut tx = self.begin().await?;
         for challenge in challenges {
             sqlx::query(
-                "INSERT INTO challenges (token, order_id, identifier, key_authorization)
-                 VALUES ($1, $2, $3, $4)
+                "INSERT INTO challenges (token, order_id, kind, identifier, key_authorization)
+                 VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (token) DO UPDATE SET order_id = excluded.order_id,
-                 identifier = excluded.identifier,
+                 kind = excluded.kind, identifier = excluded.identifier,
                  key_authorization = excluded.key_authorization",
             )
             .bind(challenge.token.clone())
             .bind(challenge.order_id.to_string())
+            .bind(challenge.kind.as_str())
             .bind(challenge.identifier.to_string())
             .bind(challenge.key_authorization.clone())
             .execute(&mut *tx)
@@ -175,7 +177,7 @@ impl SqlStore {
 
     pub(super) async fn challenges_for(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>> {
         let rows = sqlx::query(
-            "SELECT c.token, c.order_id, c.identifier, c.key_authorization FROM challenges c
+            "SELECT c.token, c.order_id, c.kind, c.identifier, c.key_authorization FROM challenges c
              JOIN orders o ON o.id = c.order_id
              JOIN deployments d ON d.certificate = o.certificate
              WHERE d.agent = $1 AND o.state <> 'issued' AND o.state <> 'failed' ORDER BY c.token",
