@@ -3,6 +3,7 @@
 //! not installed fails the test that needs it.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a testkit fails loudly
 
+pub mod acme_dns;
 pub mod agent;
 pub mod apache;
 pub mod bind;

@@ -5,6 +5,8 @@
 mod dns {
     #[macro_use]
     mod world;
+    mod acme_dns;
     mod hook;
     mod rfc2136;
+    mod stuck;
 }

@@ -59,9 +59,20 @@ impl World {
         resolver: SocketAddr,
         entry: impl FnOnce(&NameServer) -> String,
     ) -> Self {
+        Self::with_environment(server, resolver, Vec::new(), entry)
+    }
+
+    /// The same, and the vault has these variables.
+    pub fn with_environment(
+        server: NameServer,
+        resolver: SocketAddr,
+        environment: Vec<(String, String)>,
+        entry: impl FnOnce(&NameServer) -> String,
+    ) -> Self {
         let behaviour = Behaviour { dns: Some(resolver.port()), ..Behaviour::default() };
         let pebble = Pebble::start_with(behaviour);
         let mut vault = Vault::new();
+        vault.environment = environment;
         let acme = format!("[acme]\nresolvers = [\"{}\"]\n", server.address);
         let entry =
             format!("[[acme.dns]]\nnameservers = [\"{}\"]\n{}", server.address, entry(&server));
