@@ -9,7 +9,7 @@ use reqwest::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use super::provider::invalid;
+use super::provider::{invalid, secret};
 use crate::config::DnsProvider;
 use crate::error::{Error, Result};
 use crate::store::DnsRecord;
@@ -29,7 +29,7 @@ impl AcmeDns {
     /// As configured.
     pub(super) fn new(entry: &DnsProvider) -> Result<Self> {
         let read = |name: &str| match entry.credentials.get(name) {
-            Some(source) => source.read(),
+            Some(source) => secret(entry, name, source),
             None => Err(invalid(entry, format!("credentials.{name} is missing"))),
         };
         let base = entry.url.as_ref().ok_or_else(|| invalid(entry, "it needs url"))?;

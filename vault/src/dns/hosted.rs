@@ -13,7 +13,7 @@ use dns_update::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::provider::invalid;
+use super::provider::{invalid, secret};
 use crate::config::DnsProvider;
 use crate::error::Result;
 
@@ -43,7 +43,7 @@ impl Told<'_> {
 pub(super) fn open(entry: &DnsProvider) -> Result<DnsUpdater> {
     let mut secrets = BTreeMap::new();
     for (name, source) in &entry.credentials {
-        secrets.insert(name.as_str(), source.read()?);
+        secrets.insert(name.as_str(), secret(entry, name, source)?);
     }
     let told = Told { entry, secrets };
     let timeout = Some(entry.timeout);

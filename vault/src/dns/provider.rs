@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dns_update::{DnsRecord as Txt, DnsRecordType, DnsUpdater, TsigAlgorithm};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::{acme_dns::AcmeDns, hook::Hook, hosted};
@@ -142,6 +142,15 @@ pub(super) fn invalid(entry: &config::DnsProvider, why: impl std::fmt::Display) 
         .hint("check its [[acme.dns]] in vault.toml")
 }
 
+/// One of an entry's secrets.
+pub(super) fn secret(
+    entry: &config::DnsProvider,
+    name: &str,
+    source: &config::SecretSource,
+) -> Result<SecretString> {
+    source.read().map_err(|error| invalid(entry, format!("{name}: {source}: {}", error.why)))
+}
+
 fn rfc2136(entry: &config::DnsProvider) -> Result<DnsUpdater> {
     let (Some(server), Some(name), Some(secret)) = (entry.server, &entry.key_name, &entry.secret)
     else {
@@ -151,7 +160,7 @@ fn rfc2136(entry: &config::DnsProvider) -> Result<DnsUpdater> {
         .algorithm
         .parse()
         .map_err(|()| invalid(entry, format!("algorithm {} is unknown", entry.algorithm)))?;
-    let text = secret.read()?;
+    let text = self::secret(entry, "secret", secret)?;
     let key = STANDARD.decode(text.expose_secret().trim()).map(Zeroizing::new);
     let key = key.map_err(|_| invalid(entry, "the TSIG key is not base64"))?;
     let server = format!("tcp://{}", server.0);
