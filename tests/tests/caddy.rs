@@ -76,7 +76,8 @@ fn a_name_and_an_address_are_proven_by_tls_alpn_before_another_acme_server() {
         register(&vault, &caddy);
         let order = ["cert", "issue", "shop", "--account", "ca", "--challenge", "tls-alpn-01"];
         let names = ["--domain", SITE, "--ip", "127.0.0.1", "--custody", "vault"];
-        let issued = vault.json(&[&order[..], &names[..], &["--deploy-to", AGENT, "--wait"]].concat());
+        let issued =
+            vault.json(&[&order[..], &names[..], &["--deploy-to", AGENT, "--wait"]].concat());
         assert_eq!(issued["version"], 1);
         verifies(&vault, &caddy, "shop");
         let chain = vault.path("chain.pem");

@@ -199,10 +199,7 @@ impl Reader<'_> {
 }
 
 /// The field of a table, or the element of an array by its index.
-fn within<'a, 'b>(
-    value: &'a Spanned<DeValue<'b>>,
-    step: &str,
-) -> Option<&'a Spanned<DeValue<'b>>> {
+fn within<'a, 'b>(value: &'a Spanned<DeValue<'b>>, step: &str) -> Option<&'a Spanned<DeValue<'b>>> {
     match value.get_ref() {
         DeValue::Table(fields) => fields.get(step),
         DeValue::Array(items) => items.get(step.parse::<usize>().ok()?),

@@ -42,12 +42,7 @@ impl AcmeDns {
         // An answer that leads elsewhere would take the password along.
         let client = Client::builder().timeout(entry.timeout).redirect(Policy::none()).build();
         let subdomain = read("subdomain")?.expose_secret().trim().to_lowercase();
-        Ok(Self {
-            client: client.map_err(|e| invalid(entry, e))?,
-            update,
-            headers,
-            subdomain,
-        })
+        Ok(Self { client: client.map_err(|e| invalid(entry, e))?, update, headers, subdomain })
     }
 
     /// Whether a name is its subdomain's.

@@ -55,7 +55,8 @@ pub(super) fn open(entry: &DnsProvider) -> Result<DnsUpdater> {
             let endpoint: OvhEndpoint = endpoint
                 .parse()
                 .map_err(|_| invalid(entry, format!("options.endpoint {endpoint} is unknown")))?;
-            let (key, secret) = (told.secret("application_key")?, told.secret("application_secret")?);
+            let (key, secret) =
+                (told.secret("application_key")?, told.secret("application_secret")?);
             DnsUpdater::new_ovh(key, secret, told.secret("consumer_key")?, endpoint, timeout)
         }
         "route53" => DnsUpdater::new_route53(route53(&told)?),
@@ -100,9 +101,8 @@ fn azure(told: &Told<'_>, request_timeout: Option<Duration>) -> Result<AzureDnsC
         Some("china") => AzureEnvironment::China,
         Some("us-government") => AzureEnvironment::UsGovernment,
         Some(other) => {
-            let why = format!(
-                "options.environment {other} is unknown: public, china or us-government"
-            );
+            let why =
+                format!("options.environment {other} is unknown: public, china or us-government");
             return Err(invalid(told.entry, why));
         }
     };

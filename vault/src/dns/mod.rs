@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use vault_proto::ids::CertificateName;
 
 use self::{lookup::Lookup, provider::Provider};
-use crate::alerts::Alerts;
 use crate::acme::{Challenge, ChallengePresenter};
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config;
 use crate::error::{Error, Result};
@@ -74,11 +74,10 @@ impl Dns {
     fn provider(&self, name: &str) -> Result<&Provider> {
         let fits = self.providers.iter().filter_map(|p| p.reach(name).map(|reach| (reach, p)));
         fits.max_by_key(|(reach, _)| *reach).map(|(_, provider)| provider).ok_or_else(|| {
-            Error::invalid("write", format!("record {name}"), "no [[acme.dns]] has its zone")
-                .hint(
-                    "name the zone in an [[acme.dns]] of vault.toml, or add one without zones; for \
+            Error::invalid("write", format!("record {name}"), "no [[acme.dns]] has its zone").hint(
+                "name the zone in an [[acme.dns]] of vault.toml, or add one without zones; for \
                      acme-dns, a CNAME must lead to its subdomain",
-                )
+            )
         })
     }
 
