@@ -1,6 +1,6 @@
 //! Caddy's `acme_server`: an ACME server that shares nothing with Pebble.
 //!
-//! It validates on port 80 and by the system's resolver, so it runs in
+//! It validates on ports 80 and 443 and by the system's resolver, so it runs in
 //! [`namespace::inside`](crate::namespace::inside).
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
@@ -13,6 +13,8 @@ use crate::process::{Process, free_port};
 pub const NAME: &str = "acme.example";
 /// Where it validates HTTP-01.
 pub const HTTP01: &str = "127.0.0.1:80";
+/// Where it validates TLS-ALPN-01.
+pub const TLS_ALPN01: &str = "127.0.0.1:443";
 
 /// A running Caddy.
 pub struct Caddy {

@@ -3,6 +3,7 @@
 //! not installed fails the test that needs it.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a testkit fails loudly
 
+pub mod acme_dns;
 pub mod agent;
 pub mod apache;
 pub mod bind;
@@ -21,8 +22,10 @@ pub mod haproxy;
 pub mod inside;
 pub mod keyless;
 pub mod keyless_world;
+pub mod knot;
 pub mod kryoptic;
 pub mod load;
+pub mod name_server;
 pub mod namespace;
 pub mod nginx;
 pub mod pebble;

@@ -123,6 +123,7 @@ pub fn challenge(order: &OrderRecord, token: &str) -> ChallengeRecord {
     ChallengeRecord {
         token: token.to_owned(),
         order_id: order.id,
+        kind: ChallengeKind::Http01,
         identifier: Identifier::Dns("shop.example".to_owned()),
         key_authorization: format!("{token}.thumbprint"),
     }

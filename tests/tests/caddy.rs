@@ -7,9 +7,10 @@ use std::fs;
 use testkit::{
     agent::Agent,
     caddy::{self, Caddy},
+    name_server::{KEY_NAME, NameServer, Software},
     namespace::inside,
     nginx::Nginx,
-    process::free_port,
+    process::{eventually, free_port},
     programs::must,
     vault::Vault,
     world::{AGENT, Install, SITE, wait_connected},
@@ -28,6 +29,60 @@ fn a_certificate_lives_its_life_before_another_acme_server() {
         issue_for_the_vault(&vault, &caddy, &agent);
         no_rollover(&vault);
         revoke_and_leave(&vault, &agent);
+    });
+}
+
+/// The vault asks the system's resolver, and then the servers that the zone itself names.
+#[test]
+fn a_wildcard_is_proven_by_dns_before_another_acme_server() {
+    inside("a_wildcard_is_proven_by_dns_before_another_acme_server", &[caddy::NAME], || {
+        let server = NameServer::start_on(Software::Bind, ([127, 0, 0, 1], 53).into(), &[SITE]);
+        let mut vault = Vault::new();
+        let entry = format!(
+            "[[acme.dns]]\nprovider = \"rfc2136\"\nserver = \"127.0.0.1\"\n\
+             key_name = \"{KEY_NAME}\"\nsecret = {{ file = {:?} }}\n",
+            server.key_file()
+        );
+        vault.reconfigure("[policy]\n", &format!("{entry}[policy]\n"));
+        vault.start();
+        vault.ok(&["init"]);
+        let caddy = Caddy::start();
+        register(&vault, &caddy);
+        let wildcard = format!("*.{SITE}");
+        let order = ["cert", "issue", "shop", "--account", "ca", "--challenge", "dns-01"];
+        let names = ["--custody", "vault", "--domain", SITE, "--domain", &wildcard, "--wait"];
+        let issued = vault.json(&[&order[..], &names[..]].concat());
+        assert_eq!(issued["status"], "issued");
+        verifies(&vault, &caddy, "shop");
+        let record = format!("_acme-challenge.{SITE}");
+        let gone = || server.records(&record, "TXT").is_empty().then_some(());
+        eventually("the record is gone", gone);
+    });
+}
+
+#[test]
+fn a_name_and_an_address_are_proven_by_tls_alpn_before_another_acme_server() {
+    let test = "a_name_and_an_address_are_proven_by_tls_alpn_before_another_acme_server";
+    inside(test, &[caddy::NAME, SITE], || {
+        let vault = Vault::initialized();
+        let caddy = Caddy::start();
+        let mut agent = Agent::new(&vault, "");
+        let install = Install::file("shop", agent.file("shop.pem"));
+        let listen = format!("[tls_alpn01]\nlisten = \"{}\"\n", caddy::TLS_ALPN01);
+        agent.config = install.toml() + &listen;
+        assert_eq!(agent.enroll(&vault, AGENT).code, 0);
+        agent.start();
+        wait_connected(&vault, AGENT);
+        register(&vault, &caddy);
+        let order = ["cert", "issue", "shop", "--account", "ca", "--challenge", "tls-alpn-01"];
+        let names = ["--domain", SITE, "--ip", "127.0.0.1", "--custody", "vault"];
+        let issued =
+            vault.json(&[&order[..], &names[..], &["--deploy-to", AGENT, "--wait"]].concat());
+        assert_eq!(issued["version"], 1);
+        verifies(&vault, &caddy, "shop");
+        let chain = vault.path("chain.pem");
+        let said = must("openssl", &["x509", "-in", &chain, "-noout", "-checkip", "127.0.0.1"]);
+        assert!(said.contains("does match"), "{said}");
     });
 }
 

@@ -6,7 +6,10 @@ use std::{fs, net::SocketAddr, path::Path};
 use rustix::process::Signal;
 use testkit::process::{eventually, free_port};
 use testkit::world::{CERTIFICATE, Install, SITE, register_account, wait_connected, webroot};
-use testkit::{agent::Agent, nginx::Nginx, pebble::Pebble, vault::Vault};
+use testkit::{
+    agent::Agent, apache::Apache, haproxy::Haproxy, nginx::Nginx, pebble::Pebble, tls,
+    vault::Vault, web_server::WebServer,
+};
 
 /// The agents of the web servers behind one name.
 const AGENTS: [&str; 3] = ["web1", "web2", "web3"];
@@ -95,4 +98,52 @@ fn a_site_that_sends_everything_to_https_answers_the_challenge_there() {
     let how = ["--challenge", "http-01", "--custody", "agent", "--deploy-to", AGENTS[0]];
     let issued = vault.json(&[&order[..], &how[..]].concat());
     nginx.wait_serves(SITE, issued["serial"].as_str().unwrap());
+}
+
+/// A certificate for a web server whose agent answers challenges as `http01` says.
+fn issue_beside(server: &dyn WebServer, vault: &Vault, pebble: &Pebble, http01: &str) {
+    let config = format!("{}[http01]\n{http01}\n", server.install().toml());
+    let _agent = Agent::enrolled(vault, AGENTS[0], &config);
+    register_account(vault, pebble);
+    let order = ["cert", "issue", CERTIFICATE, "--account", "ca", "--domain", SITE, "--wait"];
+    let how = ["--challenge", "http-01", "--custody", "agent", "--deploy-to", AGENTS[0]];
+    let issued = vault.json(&[&order[..], &how[..]].concat());
+    let served = tls::leaf(server.https(), SITE, &["-serial"]).to_lowercase();
+    assert_eq!(served, format!("serial={}", issued["serial"].as_str().unwrap()));
+}
+
+#[test]
+fn an_apache_that_sends_everything_to_https_answers_the_challenge_there() {
+    let (vault, pebble) = (Vault::initialized(), Pebble::start());
+    let mut apache = Apache::start_with(SITE, Vec::new());
+    let (file, root) = (apache.file("apache.conf"), apache.file("webroot"));
+    fs::create_dir(&root).unwrap();
+    let root = root.display();
+    let redirect = format!(
+        "LoadModule alias_module /usr/lib/apache2/modules/mod_alias.so\nListen {http}\n\
+         <VirtualHost {http}>\n  Redirect permanent / https://{SITE}:{https}/\n</VirtualHost>\n\
+         DocumentRoot {root}\n<Directory {root}>\n  Require all granted\n</Directory>\n",
+        http = pebble.http01,
+        https = apache.https.port(),
+    );
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &redirect).unwrap();
+    apache.restart();
+    issue_beside(&apache, &vault, &pebble, &format!("webroot = \"{root}\""));
+}
+
+#[test]
+fn a_haproxy_that_sends_everything_to_https_hands_the_challenge_to_its_agent() {
+    let (vault, pebble) = (Vault::initialized(), Pebble::start());
+    let mut haproxy = Haproxy::start_with(Vec::new());
+    let (file, agent) = (haproxy.file("haproxy.cfg"), free_address());
+    let web = format!(
+        "frontend web\n  bind {http}\n  acl challenge path_beg /.well-known/acme-challenge/\n  \
+           http-request redirect scheme https code 301 unless challenge\n  \
+           use_backend agent if challenge\n\
+         backend agent\n  server agent {agent}\n",
+        http = pebble.http01,
+    );
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &web).unwrap();
+    haproxy.restart();
+    issue_beside(&haproxy, &vault, &pebble, &format!("listen = \"{agent}\""));
 }

@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("instant_acme", &["vault/src/acme/"]),
     ("dns_update", &["vault/src/dns/"]),
     ("hickory_resolver", &["vault/src/dns/"]),
+    ("reqwest", &["vault/src/dns/"]),
     ("sqlx", &["vault/src/store/sql/"]),
     ("tar", &["backup/src/"]),
     ("zstd", &["backup/src/"]),

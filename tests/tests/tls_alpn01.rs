@@ -5,7 +5,10 @@ use std::{fs, net::SocketAddr};
 
 use testkit::process::free_port;
 use testkit::world::{AGENT, CERTIFICATE, Install, SITE, register_account};
-use testkit::{agent::Agent, nginx::Nginx, pebble::Pebble, tls, vault::Vault};
+use testkit::{
+    agent::Agent, haproxy::Haproxy, nginx::Nginx, pebble::Pebble, tls, vault::Vault,
+    web_server::WebServer,
+};
 
 fn free_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port()))
@@ -42,6 +45,40 @@ fn a_site_on_nginx_serves_on_the_port_where_its_agent_answers_the_ca() {
     nginx.restart();
     let install =
         Install { check: Some((pebble.tls_alpn01, "15s".into())), ..Install::into(&nginx) };
+    let config = format!("{}[tls_alpn01]\nlisten = \"{listen}\"\n", install.toml());
+    let _agent = Agent::enrolled(&vault, AGENT, &config);
+    register_account(&vault, &pebble);
+    let issued = vault.json(&order(&["--domain", SITE]));
+    let served = tls::leaf(pebble.tls_alpn01, SITE, &["-serial"]).to_lowercase();
+    assert_eq!(served, format!("serial={}", issued["serial"].as_str().unwrap()));
+}
+
+/// Has HAProxy do the same, as docs/acme.md says.
+fn hand_over_by_haproxy(haproxy: &Haproxy, address: SocketAddr, agent: SocketAddr) {
+    let file = haproxy.file("haproxy.cfg");
+    let config = fs::read_to_string(&file).unwrap();
+    let tcp = format!(
+        "frontend passthrough\n  mode tcp\n  bind {address}\n  \
+           tcp-request inspect-delay 5s\n  \
+           tcp-request content accept if {{ req.ssl_hello_type 1 }}\n  \
+           use_backend challenges if {{ req.ssl_alpn acme-tls/1 }}\n  \
+           default_backend sites\n\
+         backend challenges\n  mode tcp\n  server agent {agent}\n\
+         backend sites\n  mode tcp\n  server sites {site}\n",
+        site = haproxy.https,
+    );
+    fs::write(file, config + &tcp).unwrap();
+}
+
+#[test]
+fn a_site_on_haproxy_serves_on_the_port_where_its_agent_answers_the_ca() {
+    let (vault, pebble) = (Vault::initialized(), Pebble::start());
+    let mut haproxy = Haproxy::start_with(Vec::new());
+    let listen = free_address();
+    hand_over_by_haproxy(&haproxy, pebble.tls_alpn01, listen);
+    haproxy.restart();
+    let install =
+        Install { check: Some((pebble.tls_alpn01, "30s".into())), ..WebServer::install(&haproxy) };
     let config = format!("{}[tls_alpn01]\nlisten = \"{listen}\"\n", install.toml());
     let _agent = Agent::enrolled(&vault, AGENT, &config);
     register_account(&vault, &pebble);

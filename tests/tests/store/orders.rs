@@ -4,7 +4,8 @@ use time::Duration;
 use vault::{
     error::ErrorKind,
     store::{
-        CertificateRecord, Certificates as _, ChallengeRecord, Identifier, OrderRecord, OrderState,
+        CertificateRecord, Certificates as _, ChallengeKind, ChallengeRecord, Identifier,
+        OrderRecord, OrderState,
     },
 };
 use vault_proto::ids::OrderId;
@@ -156,6 +157,7 @@ async fn a_known_token_is_replaced(world: World) {
     let store = &world.store;
     let (_, order) = put_order(store).await;
     let replaced = ChallengeRecord {
+        kind: ChallengeKind::TlsAlpn01,
         identifier: Identifier::Ip([192, 0, 2, 1].into()),
         key_authorization: "one.other".to_owned(),
         ..challenge(&order, "one")

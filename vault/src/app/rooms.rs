@@ -121,7 +121,7 @@ pub(super) fn assemble(
     let options = acme::Options { request_timeout: config.acme.request_timeout };
     let accounts = Accounts::new(store.clone(), signing.clone(), clock.clone(), options);
     let policy = Policy { renew_after: config.acme.renew_after };
-    let dns = Dns::new(&config.acme, store.clone(), clock.clone())?;
+    let dns = Dns::new(&config.acme, store.clone(), clock.clone(), alerts.clone())?;
     let presenters = Presenters::new(hub.clone());
     let presenters = match &dns {
         Some(dns) => presenters.with_dns(Arc::new(dns.clone())),

@@ -3,6 +3,7 @@
 
 mod backup;
 mod dns;
+mod dns_kinds;
 mod limits;
 mod parse;
 mod secret;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 pub use backup::{Backup, S3, TimeOfDay};
 pub use dns::{DnsProvider, DnsServer};
+pub use dns_kinds::{DNS_KINDS, DnsKind};
 pub use limits::{CaLimits, Rate};
 pub use parse::{Fault, load, parse};
 pub use secret::SecretSource;

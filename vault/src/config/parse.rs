@@ -161,8 +161,10 @@ impl Reader<'_> {
         if !(0.1..=0.95).contains(&config.acme.renew_after) {
             self.semantic("acme", "renew_after", "it must be from 0.1 to 0.95");
         }
-        for why in config.acme.dns.iter().flat_map(super::DnsProvider::faults) {
-            self.semantic("acme", "dns", &why);
+        for (index, entry) in config.acme.dns.iter().enumerate() {
+            for (field, why) in entry.faults() {
+                self.semantic_of_dns(index, &field, &why);
+            }
         }
         for why in super::CaLimits::faults(&config.acme.limits) {
             self.semantic("acme", "limits", &why);
@@ -177,15 +179,34 @@ impl Reader<'_> {
     }
 
     fn semantic(&mut self, table: &str, field: &str, why: &str) {
-        let found = field.split('.').try_fold(self.table.get(table), |table, field| {
-            match table.map(Spanned::get_ref) {
-                Some(DeValue::Table(fields)) => fields.get(field).map(Some),
-                _ => None,
-            }
-        });
-        let span = found.flatten().map(Spanned::span);
-        let what = format!("[{table}] {field}: {why}");
-        self.faults.push(fault(self.text, span, &what));
+        let there = self.table.get(table);
+        let found = there.and_then(|table| field.split('.').try_fold(table, within));
+        self.say(found.map(Spanned::span), &format!("[{table}] {field}: {why}"));
+    }
+
+    /// A fault of one `[[acme.dns]]`, or of one field there.
+    fn semantic_of_dns(&mut self, index: usize, field: &str, why: &str) {
+        let entry = format!("dns.{index}");
+        let (path, subject) = match field {
+            "" => (entry, String::new()),
+            field => (format!("{entry}.{field}"), format!(" {field}")),
+        };
+        let acme = self.table.get("acme");
+        let found = acme.and_then(|acme| path.split('.').try_fold(acme, within));
+        self.say(found.map(Spanned::span), &format!("[[acme.dns]]{subject}: {why}"));
+    }
+
+    fn say(&mut self, span: Option<std::ops::Range<usize>>, what: &str) {
+        self.faults.push(fault(self.text, span, what));
+    }
+}
+
+/// The field of a table, or the element of an array by its index.
+fn within<'a, 'b>(value: &'a Spanned<DeValue<'b>>, step: &str) -> Option<&'a Spanned<DeValue<'b>>> {
+    match value.get_ref() {
+        DeValue::Table(fields) => fields.get(step),
+        DeValue::Array(items) => items.get(step.parse::<usize>().ok()?),
+        _ => None,
     }
 }
 
@@ -258,6 +279,44 @@ trust_domain = "example.org"
             parse(&bad).unwrap_err().iter().map(|fault| format!("{fault}\n")).collect();
         assert!(text.contains("table [policy] is missing"), "{text}");
         assert!(text.contains("line 12: unknown table or field `polices`"), "{text}");
+    }
+
+    #[test]
+    fn a_fault_of_one_of_several_dns_providers_is_reported_where_it_is() {
+        let dns = r#"
+[acme]
+renew_after = 0.5
+[[acme.dns]]
+provider = "rfc2136"
+server = "192.0.2.1"
+key_name = "acme"
+secret = { file = "/etc/vaultd/tsig-key" }
+[[acme.dns]]
+provider = "route35"
+[[acme.dns]]
+provider = "ovh"
+credentials = { application_key = { file = "/a" }, application_secret = { file = "/b" } }
+options = { endpoint = "ovh-eu", region = "eu" }
+[[acme.dns]]
+provider = "acme-dns"
+url = "http://auth.example"
+zones = ["auth.example"]
+credentials = { username = { env = "U" }, password = { env = "P" }, subdomain = { env = "S" } }
+"#;
+        let first = GOOD.lines().count();
+        let faults = parse(&format!("{GOOD}{dns}")).unwrap_err();
+        let said: Vec<_> = faults.iter().map(|f| (f.line - first, f.what.as_str())).collect();
+        let begins = [
+            (10, "[[acme.dns]] provider: there is none of this name: rfc2136, exec, acme-dns,"),
+            (11, "[[acme.dns]]: provider ovh needs credentials.consumer_key"),
+            (14, "[[acme.dns]] options.region: it is not for provider ovh"),
+            (17, "[[acme.dns]] url: it must be https, or http to a loopback address"),
+            (18, "[[acme.dns]] zones: acme-dns writes below its subdomain and nowhere else"),
+        ];
+        assert_eq!(said.len(), begins.len(), "{said:?}");
+        for ((line, what), (expected, begin)) in said.iter().zip(begins) {
+            assert!(*line == expected && what.starts_with(begin), "line {line}: {what}");
+        }
     }
 
     #[test]

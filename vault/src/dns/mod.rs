@@ -1,11 +1,14 @@
 //! The DNS, where dns-01 challenges are shown (RFC 8555 section 8.4).
 //!
 //! `lookup` asks: where aliases lead to, which zone that is in, what each of its servers shows.
-//! `provider` writes: by RFC 2136, at a hosted provider, or by a program (`hook`). A record's row is in the
+//! `provider` writes: by RFC 2136, at a hosted provider (`hosted`), at an `acme_dns`, or by a program (`hook`). A record's row is in the
 //! store before the record is in the DNS and goes after it; what no open order needs is taken out
-//! again and again until it is gone.
+//! again and again until it is gone (`clean_up`).
 
+mod acme_dns;
+mod clean_up;
 mod hook;
+mod hosted;
 mod lookup;
 mod provider;
 
@@ -15,11 +18,11 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use vault_proto::ids::CertificateName;
 
 use self::{lookup::Lookup, provider::Provider};
 use crate::acme::{Challenge, ChallengePresenter};
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config;
 use crate::error::{Error, Result};
@@ -28,15 +31,13 @@ use crate::store::{DnsRecord, Identifier, Store};
 
 /// Between two looks at servers that do not show a record yet.
 const LOOK: Duration = Duration::from_millis(500);
-/// How soon a record that could not be taken out is tried again, at first and at most.
-const SOON: Duration = Duration::from_secs(5);
-const SELDOM: Duration = Duration::from_secs(15 * 60);
 
 /// Writes challenges into the DNS and takes them out again. Cheap to clone.
 #[derive(Clone)]
 pub struct Dns {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    alerts: Alerts,
     lookup: Lookup,
     providers: Arc<Vec<Provider>>,
     propagation: Duration,
@@ -51,6 +52,7 @@ impl Dns {
         acme: &config::Acme,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
+        alerts: Alerts,
     ) -> Result<Option<Self>> {
         if acme.dns.is_empty() {
             return Ok(None);
@@ -60,6 +62,7 @@ impl Dns {
         Ok(Some(Self {
             store,
             clock,
+            alerts,
             lookup: Lookup::new(&resolvers)?,
             providers: providers.into(),
             propagation: acme.propagation_timeout,
@@ -71,8 +74,10 @@ impl Dns {
     fn provider(&self, name: &str) -> Result<&Provider> {
         let fits = self.providers.iter().filter_map(|p| p.reach(name).map(|reach| (reach, p)));
         fits.max_by_key(|(reach, _)| *reach).map(|(_, provider)| provider).ok_or_else(|| {
-            Error::invalid("write", format!("record {name}"), "no [[acme.dns]] has its zone")
-                .hint("name the zone in an [[acme.dns]] of vault.toml, or add one without zones")
+            Error::invalid("write", format!("record {name}"), "no [[acme.dns]] has its zone").hint(
+                "name the zone in an [[acme.dns]] of vault.toml, or add one without zones; for \
+                     acme-dns, a CNAME must lead to its subdomain",
+            )
         })
     }
 
@@ -86,6 +91,7 @@ impl Dns {
             name,
             zone,
             created_at: self.clock.now(),
+            stuck_at: None,
         };
         let provider = self.provider(&record.name)?;
         self.store.put_dns_record(&record).await?;
@@ -117,46 +123,6 @@ impl Dns {
                     .hint("it is tried again; see propagation_timeout in [acme] of vault.toml"));
             }
             tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Takes one record out, and its row after it.
-    async fn take_out(&self, record: &DnsRecord) -> Result<()> {
-        self.provider(&record.name)?.remove(record).await?;
-        crash_point!("dns.removed");
-        self.store.remove_dns_record(record).await
-    }
-
-    /// Takes out what no open order needs: what a crash has left, and what could not be taken out
-    /// when it was due. Answers how many there still are.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn clean_up(&self) -> Result<usize> {
-        let mut left = 0;
-        for record in self.store.unused_dns_records().await? {
-            if let Err(error) = self.take_out(&record).await {
-                left += 1;
-                tracing::warn!(record = record.name, zone = record.zone, %error,
-                    "a challenge's record stays in the DNS; it is tried again");
-            }
-        }
-        Ok(left)
-    }
-
-    /// Cleans up at start and from then on, less and less often while something stays.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut pause = SOON;
-        while !stop.is_cancelled() {
-            match self.clean_up().await {
-                Ok(0) => pause = SOON,
-                Ok(_) => pause = (pause * 2).min(SELDOM),
-                Err(error) => tracing::warn!(%error, "the DNS is not cleaned up"),
-            }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
         }
     }
 }

@@ -87,10 +87,7 @@ impl DesiredState {
     async fn read(&mut self, view: View<'_>, name: &CertificateName) -> Result<()> {
         let Some(certificate) = view.store.certificate(name).await? else { return Ok(()) };
         let order = view.store.open_order(name).await?;
-        // What the DNS shows is of no use to a web server.
-        if let Some(order) =
-            order.as_ref().filter(|_| certificate.challenge != ChallengeKind::Dns01)
-        {
+        if let Some(order) = &order {
             self.read_challenges(view, &certificate, order).await?;
         }
         let wanted = wanted(view, &certificate, order).await?;
@@ -106,12 +103,16 @@ impl DesiredState {
     ) -> Result<()> {
         let mut tokens = Vec::new();
         for challenge in view.store.challenges_of(order.id).await? {
+            // What the DNS shows is of no use to a web server.
+            if challenge.kind == ChallengeKind::Dns01 {
+                continue;
+            }
             tokens.push(challenge.token.clone());
             let wanted = v1::WantedChallenge {
                 token: challenge.token.clone(),
                 key_authorization: challenge.key_authorization,
                 identifier: challenge.identifier.to_string(),
-                kind: certificate.challenge.to_string(),
+                kind: challenge.kind.to_string(),
             };
             self.challenges.insert(challenge.token, wanted);
         }

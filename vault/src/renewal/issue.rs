@@ -286,6 +286,7 @@ impl Issuer {
             .map(|challenge| ChallengeRecord {
                 token: challenge.token.clone(),
                 order_id: order.id,
+                kind: certificate.challenge,
                 identifier: challenge.identifier.clone(),
                 key_authorization: challenge.key_authorization.clone(),
             })

@@ -20,6 +20,8 @@ named_enum!(
         RolloutStopped = "rollout-stopped",
         /// A certificate was issued by, or waits for, another CA than its first.
         FallbackCa = "fallback-ca",
+        /// A challenge's record stays in the DNS: for long, it could not be taken out.
+        DnsRecordLeft = "dns-record-left",
         /// A certificate will end before it can be renewed.
         CannotRenewInTime = "cannot-renew-in-time",
     }

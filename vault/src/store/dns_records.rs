@@ -19,6 +19,8 @@ pub struct DnsRecord {
     pub value: String,
     /// When it was first written.
     pub created_at: OffsetDateTime,
+    /// When it could not be taken out for the first time.
+    pub stuck_at: Option<OffsetDateTime>,
 }
 
 /// DNS records' rows.
@@ -26,6 +28,8 @@ pub struct DnsRecord {
 pub trait DnsRecords: Send + Sync {
     /// Adds a record; one with a known token, name and value stays as it is.
     async fn put_dns_record(&self, record: &DnsRecord) -> Result<()>;
+    /// Notes that a record could not be taken out; one that is stuck already keeps its time.
+    async fn note_stuck_dns_record(&self, record: &DnsRecord, now: OffsetDateTime) -> Result<()>;
     /// Forgets a record that is gone.
     async fn remove_dns_record(&self, record: &DnsRecord) -> Result<()>;
     /// Records whose challenge nobody has to prove any more, oldest first.

@@ -342,6 +342,8 @@ pub struct ChallengeRecord {
     pub token: String,
     /// For which order.
     pub order_id: OrderId,
+    /// How control is proven by it.
+    pub kind: ChallengeKind,
     /// What it proves control of.
     pub identifier: Identifier,
     /// What is answered (RFC 8555 section 8.1).

@@ -127,6 +127,7 @@ CREATE INDEX placements_by_changed_at ON placements (changed_at);
 CREATE TABLE challenges (
     token             {TEXT} PRIMARY KEY,
     order_id          {TEXT} NOT NULL REFERENCES orders (id),
+    kind              {TEXT} NOT NULL,
     identifier        {TEXT} NOT NULL,
     key_authorization {TEXT} NOT NULL
 );
@@ -196,5 +197,6 @@ CREATE TABLE dns_records (
     zone       {TEXT} NOT NULL,
     value      {TEXT} NOT NULL,
     created_at BIGINT NOT NULL,
+    stuck_at   BIGINT,
     PRIMARY KEY (token, name, value)
 );

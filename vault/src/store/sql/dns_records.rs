@@ -1,6 +1,7 @@
 //! What is in the DNS.
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 
 use super::{
     SqlStore, fail,
@@ -16,6 +17,7 @@ fn read(row: &Columns<'_>) -> Result<DnsRecord> {
         zone: row.text("zone")?,
         value: row.text("value")?,
         created_at: row.time("created_at")?,
+        stuck_at: row.opt_time("stuck_at")?,
     })
 }
 
@@ -37,6 +39,21 @@ impl DnsRecords for SqlStore {
         .map_err(|e| fail("add", &format!("record {}", record.name), e))
     }
 
+    async fn note_stuck_dns_record(&self, record: &DnsRecord, now: OffsetDateTime) -> Result<()> {
+        sqlx::query(
+            "UPDATE dns_records SET stuck_at = $4
+             WHERE token = $1 AND name = $2 AND value = $3 AND stuck_at IS NULL",
+        )
+        .bind(record.token.clone())
+        .bind(record.name.clone())
+        .bind(record.value.clone())
+        .bind(micros(now))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(|e| fail("note", &format!("record {}", record.name), e))
+    }
+
     async fn remove_dns_record(&self, record: &DnsRecord) -> Result<()> {
         sqlx::query("DELETE FROM dns_records WHERE token = $1 AND name = $2 AND value = $3")
             .bind(record.token.clone())
@@ -50,7 +67,7 @@ impl DnsRecords for SqlStore {
 
     async fn unused_dns_records(&self) -> Result<Vec<DnsRecord>> {
         let rows = sqlx::query(
-            "SELECT token, name, zone, value, created_at FROM dns_records
+            "SELECT token, name, zone, value, created_at, stuck_at FROM dns_records
              WHERE token NOT IN (SELECT token FROM challenges) ORDER BY created_at, token",
         )
         .fetch_all(&self.pool)

@@ -31,6 +31,7 @@ fn read_challenge(row: &Columns<'_>) -> Result<ChallengeRecord> {
     Ok(ChallengeRecord {
         token: row.text("token")?,
         order_id: row.parsed("order_id")?,
+        kind: row.parsed("kind")?,
         identifier: row.parsed("identifier")?,
         key_authorization: row.text("key_authorization")?,
     })
@@ -173,14 +174,15 @@ impl SqlStore {
         let mut tx = self.begin().await?;
         for challenge in challenges {
             sqlx::query(
-                "INSERT INTO challenges (token, order_id, identifier, key_authorization)
-                 VALUES ($1, $2, $3, $4)
+                "INSERT INTO challenges (token, order_id, kind, identifier, key_authorization)
+                 VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (token) DO UPDATE SET order_id = excluded.order_id,
-                 identifier = excluded.identifier,
+                 kind = excluded.kind, identifier = excluded.identifier,
                  key_authorization = excluded.key_authorization",
             )
             .bind(challenge.token.clone())
             .bind(challenge.order_id.to_string())
+            .bind(challenge.kind.as_str())
             .bind(challenge.identifier.to_string())
             .bind(challenge.key_authorization.clone())
             .execute(&mut *tx)
