@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod apache;
+pub mod ari_ca;
 pub mod bind;
 pub mod bucket;
 pub mod bulk;

@@ -11,7 +11,9 @@ mod order;
 mod order_list;
 mod presenter;
 mod problem;
+mod profiles;
 mod renewal_info;
+mod replaces;
 mod resign;
 mod transport;
 
@@ -20,5 +22,6 @@ pub use directory::Directory;
 pub use order::{OrderProgress, OrderStatus};
 pub use order_list::Listed;
 pub use presenter::{Challenge, ChallengePresenter};
-pub use renewal_info::RenewalWindow;
+pub use renewal_info::{RenewalInfo, RenewalInfoClient};
+pub use replaces::{Placed, Replacement};
 pub use transport::Options;

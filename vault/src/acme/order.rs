@@ -229,7 +229,7 @@ async fn flip<T>(
     next.await.transpose()
 }
 
-fn wire(identifier: &Identifier) -> instant_acme::Identifier {
+pub(super) fn wire(identifier: &Identifier) -> instant_acme::Identifier {
     match identifier {
         Identifier::Dns(name) => instant_acme::Identifier::Dns(name.clone()),
         Identifier::Ip(address) => instant_acme::Identifier::Ip(*address),

@@ -115,6 +115,7 @@ pub(super) fn account(account: AccountRecord, thumbprint: String) -> v1::Account
         thumbprint,
         eab_kid: account.eab_kid.unwrap_or_default(),
         created_at: Some(timestamp(account.created_at)),
+        ca: None,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::keystore::{
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
 };
 use crate::push::Hub;
-use crate::renewal::{Aftermath, Issuer, IssuerParts, Presenters, Runner, planner::Policy};
+use crate::renewal::{Aftermath, Ari, Issuer, IssuerParts, Presenters, Runner, planner::Policy};
 use crate::settings::Vault;
 use crate::signing::{Finding, Signing};
 
@@ -135,9 +135,12 @@ pub(super) fn assemble(
         accounts: accounts.clone(),
         alerts,
     });
+    let issuer = if config.acme.ari { issuer.with_ari() } else { issuer };
     let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
     let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
     let runner = runner.with_aftermath(aftermath);
+    let ari = Ari::new(issuer.clone(), runner.waker());
+    let runner = if config.acme.ari { runner.with_ari(ari) } else { runner };
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;

@@ -45,6 +45,8 @@ pub struct Issuer {
     pub(super) alerts: Alerts,
     /// One agent after the other is heard.
     pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
+    /// CAs are asked when to renew, and told what is replaced (RFC 9773).
+    pub(super) ari: bool,
 }
 
 /// What an [`Issuer`] works with.
@@ -90,6 +92,7 @@ impl Issuer {
             accounts,
             alerts,
             hearing: Arc::default(),
+            ari: false,
         }
     }
 
@@ -221,9 +224,7 @@ impl Issuer {
         let url = match &order.url {
             Some(url) => url.clone(),
             None => {
-                let url = account
-                    .new_order(&certificate.identifiers, certificate.profile.as_deref())
-                    .await?;
+                let url = self.place(certificate, &order, &account).await?;
                 crash_point!("issue.ca-order");
                 order.url = Some(url.clone());
                 self.store.update_order(&order).await?;
@@ -330,6 +331,7 @@ impl Issuer {
         self.store.record_issuance(order.id, &version, renew_at).await?;
         crash_point!("issue.stored");
         self.end_fallback(certificate, &order.account).await;
+        self.end_ari_early(&certificate.name).await;
         tracing::info!(certificate = %certificate.name, version = number,
             serial = version.serial, not_after = %version.not_after, "issued");
         self.hub.changed(&certificate.name).await;

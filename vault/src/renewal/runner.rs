@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use vault_proto::ids::CertificateName;
 
+use super::ari::Ari;
 use super::issue::{Issuer, Progress};
 use super::restored::Aftermath;
 use crate::error::Result;
@@ -31,6 +32,7 @@ pub struct Runner {
     slots: Arc<Semaphore>,
     busy: Arc<Mutex<HashSet<CertificateName>>>,
     aftermath: Option<Aftermath>,
+    ari: Option<Ari>,
 }
 
 impl Runner {
@@ -42,6 +44,7 @@ impl Runner {
             slots: Arc::new(Semaphore::new(concurrent.max(1))),
             busy: Arc::default(),
             aftermath: None,
+            ari: None,
         }
     }
 
@@ -57,12 +60,22 @@ impl Runner {
         self
     }
 
+    /// Lets it ask CAs when they want certificates renewed, beside what is due.
+    #[must_use]
+    pub fn with_ari(mut self, ari: Ari) -> Self {
+        self.ari = Some(ari);
+        self
+    }
+
     /// Runs until `stop`; then waits for what is under way, whose state is durable at each step.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.issuer.clone().keep_ending_retired_keys(stop.clone()));
         if let Some(aftermath) = self.aftermath.take() {
             tasks.spawn(aftermath.run(stop.clone()));
+        }
+        if let Some(ari) = self.ari.take() {
+            tasks.spawn(ari.run(stop.clone()));
         }
         while !stop.is_cancelled() {
             if let Err(error) = self.start_due(&mut tasks).await {

@@ -22,6 +22,8 @@ named_enum!(
         FallbackCa = "fallback-ca",
         /// A certificate will end before it can be renewed.
         CannotRenewInTime = "cannot-renew-in-time",
+        /// A certificate's CA wants it renewed much earlier than it has said before, or at once.
+        AriEarly = "ari-early",
     }
 );
 

@@ -13,6 +13,7 @@ mod drills;
 mod history;
 mod keys;
 mod orders;
+mod renewal_info;
 mod restoration;
 mod row;
 mod settings;
