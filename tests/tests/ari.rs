@@ -4,6 +4,7 @@
 mod ari {
     mod crashes;
     mod nonsense;
+    mod orders;
     mod profiles;
     mod scene;
     mod windows;

@@ -16,7 +16,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub struct Scene {
     pub vault: Vault,
     pub ca: AriCa,
-    _pebble: Pebble,
+    pub pebble: Pebble,
     _agent: Agent,
 }
 
@@ -52,7 +52,7 @@ impl Scene {
         assert_eq!(ended.code, 0, "{ended:?}");
         agent.start();
         wait_connected(&vault, AGENT);
-        Self { vault, ca, _pebble: pebble, _agent: agent }
+        Self { vault, ca, pebble, _agent: agent }
     }
 
     /// Orders a certificate.
