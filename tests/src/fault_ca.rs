@@ -6,13 +6,14 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as B64};
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header::CONTENT_LENGTH,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::CONTENT_LENGTH,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -68,7 +69,7 @@ pub enum Place {
 
 impl Place {
     /// How its path begins.
-    fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Directory => "/dir",
             Self::Nonce => "/nonce-plz",
@@ -209,6 +210,14 @@ impl Seen {
     }
 }
 
+/// What a CA can do that Pebble cannot; where nothing goes wrong, it has its say before Pebble and after.
+pub trait Skill: Send + Sync {
+    /// What is answered in Pebble's place; `None` where Pebble is asked.
+    fn instead(&self, seen: &Seen) -> Option<Answer>;
+    /// What becomes of the text that Pebble gives with these headers.
+    fn after(&self, seen: &Seen, headers: &HeaderMap, given: String) -> String;
+}
+
 /// A running proxy.
 pub struct FaultCa {
     dir: TempDir,
@@ -231,6 +240,7 @@ struct Script {
 struct State {
     script: Mutex<Script>,
     healed: tokio::sync::Notify,
+    skill: OnceLock<Arc<dyn Skill>>,
     pebble: SocketAddr,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
@@ -241,16 +251,18 @@ impl State {
     }
 
     /// Remembers a request; answers what shall go wrong with it.
-    fn note(&self, method: &Method, path: &str, body: &[u8]) -> Option<Fault> {
+    fn note(&self, method: &Method, path: &str, body: &[u8]) -> (Seen, Option<Fault>) {
         let mut script = self.script();
         let body = serde_json::from_slice(body).unwrap_or_default();
-        script.seen.push(Seen { method: method.to_string(), path: path.to_owned(), body });
+        let seen = Seen { method: method.to_string(), path: path.to_owned(), body };
+        script.seen.push(seen.clone());
         if let Some(at) = script.once.iter().position(|(place, _)| place.is(path)) {
-            return Some(script.once.remove(at).1);
+            return (seen, Some(script.once.remove(at).1));
         }
         let hit = script.faults.iter().find(|(place, _)| place.is(path));
         let hit = hit.map(|(_, fault)| fault.clone());
-        hit.or_else(|| script.chaos.as_mut().and_then(|chaos| chaos.fault(path)))
+        let fault = hit.or_else(|| script.chaos.as_mut().and_then(|chaos| chaos.fault(path)));
+        (seen, fault)
     }
 }
 
@@ -283,6 +295,7 @@ impl FaultCa {
         let state = Arc::new(State {
             script: Mutex::default(),
             healed: tokio::sync::Notify::new(),
+            skill: OnceLock::new(),
             pebble: pebble.address(),
             client: client(pebble),
         });
@@ -301,6 +314,14 @@ impl FaultCa {
     /// The root of its HTTPS server, a PEM file.
     pub fn root(&self) -> PathBuf {
         self.dir.path().join("tls.pem")
+    }
+
+    /// Gives it a skill, once.
+    ///
+    /// # Panics
+    /// Where it has one.
+    pub fn learn(&self, skill: Arc<dyn Skill>) {
+        assert!(self.state.skill.set(skill).is_ok(), "it has a skill already");
     }
 
     /// Lets a place fail until [`FaultCa::heal`], beside those that fail already.
@@ -428,10 +449,13 @@ async fn answer(
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     // Waiting begins before the look at the faults, so that no healing is missed.
     let healed = state.healed.notified();
-    let fault = state.note(&parts.method, parts.uri.path(), &body);
+    let (seen, fault) = state.note(&parts.method, parts.uri.path(), &body);
     let asked = pass_on(&state, Request::from_parts(parts, Full::from(body)));
     let response = match fault {
-        None => asked.await?,
+        None => match state.skill.get() {
+            None => asked.await?,
+            Some(skill) => skilled(skill.as_ref(), &seen, asked).await?,
+        },
         Some(Fault::Answer(answer)) => answer.response(),
         Some(Fault::Silence) => std::future::pending().await,
         Some(Fault::Cut) => return Err(cut()),
@@ -449,16 +473,37 @@ async fn answer(
         }
         Some(Fault::Stale) => chaos::stale(asked.await?),
         Some(Fault::Changed(change)) => match asked.await? {
-            given if given.status().is_success() => {
-                let (mut parts, body) = given.into_parts();
-                parts.headers.remove(CONTENT_LENGTH);
-                let body = change(String::from_utf8_lossy(&body).into_owned());
-                Response::from_parts(parts, body.into())
-            }
+            given if given.status().is_success() => changed(given, |_, text| change(text)),
             refused => refused,
         },
     };
     Ok(response.map(Full::from))
+}
+
+async fn skilled(
+    skill: &dyn Skill,
+    seen: &Seen,
+    asked: impl Future<Output = Result<Response<Bytes>, io::Error>>,
+) -> Result<Response<Bytes>, io::Error> {
+    if let Some(answer) = skill.instead(seen) {
+        return Ok(answer.response());
+    }
+    Ok(match asked.await? {
+        given if given.status().is_success() => {
+            changed(given, |headers, text| skill.after(seen, headers, text))
+        }
+        refused => refused,
+    })
+}
+
+fn changed(
+    given: Response<Bytes>,
+    change: impl FnOnce(&HeaderMap, String) -> String,
+) -> Response<Bytes> {
+    let (mut parts, body) = given.into_parts();
+    parts.headers.remove(CONTENT_LENGTH);
+    let body = change(&parts.headers, String::from_utf8_lossy(&body).into_owned());
+    Response::from_parts(parts, body.into())
 }
 
 /// Asks Pebble. The Host header stays, so the URLs that it answers lead here.

@@ -6,6 +6,7 @@
 pub mod acme_dns;
 pub mod agent;
 pub mod apache;
+pub mod ari_ca;
 pub mod bind;
 pub mod bucket;
 pub mod bulk;

@@ -2,6 +2,7 @@
 //! either the account as it was or one that the next try finds and completes.
 
 mod anew;
+mod ca;
 mod contacts;
 mod deauthorize;
 

@@ -1,5 +1,7 @@
 //! `vaultctl account`.
 
+mod ca;
+
 use std::path::PathBuf;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as B64};
@@ -146,6 +148,8 @@ struct Shown {
     thumbprint: String,
     eab_kid: String,
     created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<ca::Ca>,
 }
 
 impl Row for Shown {
@@ -174,6 +178,7 @@ impl From<v1::Account> for Shown {
             key_id: account.key_id,
             thumbprint: account.thumbprint,
             eab_kid: account.eab_kid,
+            ca: account.ca.map(ca::Ca::from),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A CA's directory (RFC 8555 section 7.1.1), read before anything is made for an account.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::Request;
 use instant_acme::BodyWrapper;
@@ -9,13 +11,25 @@ use url::Url;
 use super::{Ca, clients::Clients, transport::Transport};
 use crate::error::{Error, Result};
 
-/// What a directory says that decides whether an account can be registered.
+/// The most profiles that are kept, and the longest text of one: both are the CA's to choose.
+const MOST_PROFILES: usize = 64;
+const LONGEST_TEXT: usize = 300;
+
+/// What a directory says of a CA.
 #[derive(Debug, Clone)]
 pub struct Directory {
     /// Its terms of service.
     pub terms_of_service: Option<String>,
+    /// Its website.
+    pub website: Option<String>,
     /// Whether an account must be bound to one outside (RFC 8555 section 7.3.4).
     pub external_account_required: bool,
+    /// Its profiles (draft-aaron-acme-profiles) and what it says of each.
+    pub profiles: BTreeMap<String, String>,
+    /// Where it says when certificates are to be renewed (RFC 9773 section 4.1).
+    pub renewal_info: Option<Url>,
+    /// The CA, for people.
+    pub(super) ca: String,
     /// Where it gives nonces.
     pub(super) new_nonce: Url,
     /// Where orders are placed.
@@ -32,6 +46,7 @@ struct Wire {
     #[serde(rename = "newAccount")]
     _new_account: Url,
     new_order: Url,
+    renewal_info: Option<String>,
     #[serde(default)]
     meta: Meta,
 }
@@ -40,8 +55,16 @@ struct Wire {
 #[serde(rename_all = "camelCase")]
 struct Meta {
     terms_of_service: Option<String>,
+    website: Option<String>,
     #[serde(default)]
     external_account_required: bool,
+    #[serde(default)]
+    profiles: BTreeMap<String, String>,
+}
+
+/// Text of a CA's as a terminal can take it.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect()
 }
 
 impl Directory {
@@ -58,7 +81,7 @@ impl Directory {
     /// What it says, or said a short time ago.
     pub(super) async fn known(transport: &Transport) -> Result<Self> {
         let json = Self::json(transport).await?;
-        Self::parse(&json).map_err(|error| wrong(transport, error))
+        Self::parse(&json, &transport.ca).map_err(|error| wrong(transport, error))
     }
 
     /// The same, as the CA writes it.
@@ -74,17 +97,25 @@ impl Directory {
             return Err(wrong(transport, format!("it answers {}", response.status())));
         }
         let json = response.into_body();
-        Self::parse(&json).map_err(|error| wrong(transport, error))?;
+        Self::parse(&json, &transport.ca).map_err(|error| wrong(transport, error))?;
         transport.kept.keep_directory(json.clone());
         Ok(json)
     }
 
-    pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(json: &[u8], ca: &str) -> Result<Self, String> {
         let wire: Wire =
             serde_json::from_slice(json).map_err(|e| format!("it is no ACME directory: {e}"))?;
+        let profiles = wire.meta.profiles.into_iter();
+        let profiles = profiles.filter(|(name, _)| *name == printable(name)).take(MOST_PROFILES);
+        // An extension that is malformed is none: it must not stand in the way of an order.
+        let renewal_info = wire.renewal_info.and_then(|url| url.parse().ok());
         Ok(Self {
-            terms_of_service: wire.meta.terms_of_service,
+            terms_of_service: wire.meta.terms_of_service.as_deref().map(printable),
+            website: wire.meta.website.as_deref().map(printable),
             external_account_required: wire.meta.external_account_required,
+            profiles: profiles.map(|(name, said)| (name, printable(&said))).collect(),
+            renewal_info: renewal_info.filter(|url: &Url| url.scheme() == "https"),
+            ca: ca.to_owned(),
             new_nonce: wire.new_nonce,
             new_order: wire.new_order,
             revoke_cert: wire.revoke_cert,

@@ -77,7 +77,11 @@ impl Account {
         if let Some(profile) = profile {
             order = order.profile(profile);
         }
-        let inner = within(&self.ca, self.inner.new_order(&order)).await?;
+        self.placed(within(&self.ca, self.inner.new_order(&order)).await?)
+    }
+
+    /// An order that was placed just now.
+    pub(super) fn placed(&self, inner: instant_acme::Order) -> Result<Order<'_>> {
         let url = parse_url(&self.ca, inner.url())?;
         Ok(Order { account: self, inner, url })
     }
@@ -283,7 +287,7 @@ async fn flip<T>(
     next.await.transpose()
 }
 
-fn wire(identifier: &Identifier) -> instant_acme::Identifier {
+pub(super) fn wire(identifier: &Identifier) -> instant_acme::Identifier {
     match identifier {
         Identifier::Dns(name) => instant_acme::Identifier::Dns(name.clone()),
         Identifier::Ip(address) => instant_acme::Identifier::Ip(*address),

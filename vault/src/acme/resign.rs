@@ -155,7 +155,7 @@ impl Resigner {
 
     fn places_an_order(&self, parts: &Parts) -> bool {
         let known = self.transport.kept.directory();
-        let known = known.and_then(|json| Directory::parse(&json).ok());
+        let known = known.and_then(|json| Directory::parse(&json, &self.transport.ca).ok());
         known.is_none_or(|directory| parts.uri == directory.new_order.as_str())
     }
 

@@ -11,7 +11,7 @@ use vault_proto::{
     v1::{self, account_service_server::AccountService},
 };
 
-use super::{Context, convert};
+use super::{Context, ca, convert};
 use crate::accounts::NewAccount;
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
@@ -99,7 +99,11 @@ impl AccountService for Accounts {
         let who = self.0.principal(&request).await?;
         let name: AccountName = request.into_inner().name.parse().map_err(Error::from)?;
         self.0.allow(&who, Action::AccountRead, &format!("account/{name}")).await?;
-        self.answer(self.0.rooms()?.accounts.find(&name).await?).await
+        let accounts = &self.0.rooms()?.accounts;
+        let account = accounts.find(&name).await?;
+        let ca = Some(ca::directory(accounts, &account).await);
+        let shown = self.answer(account).await?.into_inner();
+        Ok(Response::new(v1::Account { ca, ..shown }))
     }
 
     async fn rollover_account(

@@ -93,11 +93,13 @@ fn settings_change(request: v1::UpdateCertificateRequest) -> Result<SettingsChan
 
 /// A certificate with all that is known of it.
 async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certificate> {
-    let activity = context.rooms()?.issuer.activity(&record).await?;
+    let issuer = &context.rooms()?.issuer;
+    let activity = issuer.activity(&record).await?;
     let version = match record.current_version {
         0 => None,
         current => context.store.version(&record.name, current).await?,
     };
+    let plan = issuer.renewal_plan(&record, version.as_ref()).await?;
     let deployments = context.store.deployments_of(&record.name).await?;
     let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
@@ -137,6 +139,10 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         windows: record.windows.iter().map(ToString::to_string).collect(),
         waits_for: String::new(),
         chain_note: chain_note.unwrap_or_default(),
+        renewal_window_start: plan.window.map(|window| convert::timestamp(window.start)),
+        renewal_window_end: plan.window.map(|window| convert::timestamp(window.end)),
+        explanation_url: plan.explanation.map(String::from).unwrap_or_default(),
+        renewal_reason: plan.reason.to_string(),
     })
 }
 

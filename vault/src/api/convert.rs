@@ -130,6 +130,7 @@ pub(super) fn account(account: AccountRecord, thumbprint: String) -> v1::Account
         created_at: Some(timestamp(account.created_at)),
         contacts_pending: account.next_contacts.is_some(),
         pending_contacts: account.next_contacts.unwrap_or_default(),
+        ca: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod accounts;
 mod agents;
 mod audit;
 mod backup;
+mod ca;
 mod certificates;
 mod context;
 mod convert;

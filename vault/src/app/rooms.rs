@@ -25,7 +25,7 @@ use crate::keystore::{
 };
 use crate::push::Hub;
 use crate::renewal::{
-    Aftermath, Issuer, IssuerParts, Planning, Presenters, Runner, planner::Policy,
+    Aftermath, Ari, Issuer, IssuerParts, Planning, Presenters, Runner, planner::Policy,
 };
 use crate::settings::Vault;
 use crate::signing::{Finding, Signing};
@@ -138,9 +138,12 @@ pub(super) fn assemble(
         alerts,
         planning: Planning::new(config.acme.limits.clone(), config.acme.concurrent_orders),
     });
+    let issuer = if config.acme.ari { issuer.with_ari() } else { issuer };
     let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
     let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
     let runner = runner.with_aftermath(aftermath);
+    let ari = Ari::new(issuer.clone(), runner.waker());
+    let runner = if config.acme.ari { runner.with_ari(ari) } else { runner };
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;

@@ -187,6 +187,8 @@ pub struct Acme {
     /// The part of its lifetime after which a certificate is renewed. Default 0.66, as the CA
     /// community recommends for lifetimes of 10 days and more.
     pub renew_after: f64,
+    /// Whether CAs are asked when they want certificates renewed (RFC 9773). Default true.
+    pub ari: bool,
     /// Resolvers that are asked about the zones of dns-01 challenges. Default the system's.
     pub resolvers: Vec<DnsServer>,
     /// How long a zone's servers have to show a challenge's record before the attempt is given up.
@@ -205,6 +207,7 @@ impl Default for Acme {
             request_timeout: Duration::from_secs(30),
             concurrent_orders: 16,
             renew_after: 2.0 / 3.0,
+            ari: true,
             resolvers: Vec::new(),
             propagation_timeout: Duration::from_secs(180),
             dns: Vec::new(),

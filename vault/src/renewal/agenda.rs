@@ -15,7 +15,7 @@ use super::planner::facts::{Facts, demands};
 use super::planner::forecast::{Fleet, Member};
 use super::planner::maintenance::Hours;
 use super::planner::schedule::{Gate, Id, Schedule};
-use super::planner::{Moment, moment};
+use super::planner::{Moment, Window, moment};
 use crate::acme;
 use crate::config::CaLimits;
 use crate::error::{Error, Result};
@@ -137,7 +137,10 @@ impl Issuer {
         }
         let windows = self.windows_of_agents().await?;
         let mut items = Vec::new();
-        for record in self.store.planned(due_by).await? {
+        for mut record in self.store.planned(due_by).await? {
+            if let Some(in_force) = record.in_force.as_mut().filter(|_| !self.ari) {
+                in_force.window = None;
+            }
             let certificate = &record.certificate;
             // The agent's CSR wakes the runner.
             let waits_for_agent = matches!(record.order, Some((OrderState::AwaitingCsr, _)));
@@ -194,13 +197,19 @@ fn hours_of(certificate: &CertificateRecord, agents: Option<&Hours>) -> Arc<Hour
 
 fn pending_of(record: &PlannedRecord, limits: CaLimits, now: OffsetDateTime) -> Pending {
     let certificate = &record.certificate;
-    let known = record.in_force.as_ref().is_some_and(|v| v.directory == limits.directory);
+    let known = record.in_force.as_ref().filter(|v| v.directory == limits.directory);
     Pending {
         certificate: certificate.name.to_string(),
         account: certificate.account_in_turn().to_string(),
         limits,
         identifiers: certificate.identifiers.clone(),
-        kind: if known { OrderKind::Renewal } else { OrderKind::First },
+        kind: match known {
+            Some(version) if version.window.is_some() && !version.replaces_refused => {
+                OrderKind::Replacement
+            }
+            Some(_) => OrderKind::Renewal,
+            None => OrderKind::First,
+        },
         since: now,
     }
 }
@@ -221,7 +230,10 @@ impl Item {
             kind: self.pending.kind,
             wish: certificate.renew_at,
             valid: in_force.as_ref().map(|version| (version.not_before, version.not_after)),
-            window: None,
+            window: in_force
+                .as_ref()
+                .and_then(|version| version.window)
+                .and_then(|(start, end)| Window::new(start, end)),
             failed_attempts: certificate.failed_attempts,
             requested: *requested,
             hours: self.hours.clone(),

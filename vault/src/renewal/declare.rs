@@ -73,6 +73,7 @@ impl Issuer {
         self.check_accounts("issue", &all).await?;
         check(&new)?;
         self.presenters.of(new.settings.challenge)?;
+        self.check_profile("issue", &new.account, new.settings.profile.as_deref()).await?;
         for agent in &new.deploy_to {
             self.active_agent(agent).await?;
         }

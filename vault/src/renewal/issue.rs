@@ -50,6 +50,8 @@ pub struct Issuer {
     pub(super) relinquishing: Arc<tokio::sync::Semaphore>,
     /// One agent after the other is heard.
     pub(super) hearing: Arc<tokio::sync::Mutex<()>>,
+    /// CAs are asked when to renew, and told what is replaced (RFC 9773).
+    pub(super) ari: bool,
 }
 
 /// What an [`Issuer`] works with.
@@ -100,6 +102,7 @@ impl Issuer {
             planning: Arc::new(planning),
             relinquishing: relinquish::slots(),
             hearing: Arc::default(),
+            ari: false,
         }
     }
 
@@ -353,6 +356,7 @@ impl Issuer {
         self.store.record_issuance(order.id, &version, renew_at).await?;
         crash_point!("issue.stored");
         self.end_fallback(certificate, &order.account).await;
+        self.end_ari_early(&certificate.name).await;
         tracing::info!(certificate = %certificate.name, version = number,
             serial = version.serial, not_after = %version.not_after, "issued");
         self.hub.changed(&certificate.name).await;

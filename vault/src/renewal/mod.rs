@@ -1,12 +1,13 @@
 //! When certificates are ordered, and the order itself.
 //!
 //! `declare` and `update` are what operators want; `planner` decides when, as a pure function; `issue`
-//! is one order; `runner` does what is due and may begin, as `agenda`, `ledger` and the planner see it; `forecast`
-//! looks ahead; `place` notes what counts against what CAs allow; `retired` ends the keys that renewals have replaced; `restored`
-//! settles what a restore leaves open; `revoke` is revocation, `relinquish` what an order that is over
-//! leaves at its CA.
+//! is one order; `runner` does what is due and may begin, as `agenda`, `ledger` and the planner see it; `ari`
+//! asks CAs when they want it done; `forecast` looks ahead; `place` notes what counts against what CAs allow;
+//! `retired` ends the keys that renewals have replaced; `restored` settles what a restore leaves open; `revoke`
+//! is revocation, `relinquish` what an order that is over leaves at its CA.
 
 mod agenda;
+mod ari;
 mod declare;
 mod forecast;
 mod issue;
@@ -14,6 +15,7 @@ mod ledger;
 mod place;
 pub mod planner;
 mod presenters;
+mod profiles;
 mod relinquish;
 pub mod restored;
 mod retired;
@@ -24,6 +26,7 @@ mod update;
 mod waits;
 
 pub use agenda::Planning;
+pub use ari::{Ari, RenewalPlan, RenewalReason};
 pub use declare::{Activity, Declaration};
 pub use forecast::{AccountRehearsal, PlannedOrder, Rehearsal};
 pub use issue::{Issuer, Parts as IssuerParts, Progress};

@@ -29,15 +29,20 @@ impl Issuer {
     ) -> Result<acme::Order<'a>> {
         let (store, now) = (&self.store, self.clock.now());
         let by = self.accounts.find(&order.account).await?;
+        let replaced = match account.renewal_infos().await? {
+            Some(_) => self.replaced(certificate, order).await?,
+            None => None,
+        };
         // What was asked for before and not heard of: no certificate will come of it.
         store.end_placements(order.id, PlacementState::Failed, &[], now).await?;
+        let kind = self.kind_of(certificate, &by, replaced.is_some()).await?;
         let placement = PlacementRecord {
             id: OrderId::random(),
             order: order.id,
             certificate: certificate.name.clone(),
             account: order.account.clone(),
             identifiers: certificate.identifiers.clone(),
-            kind: self.kind_of(certificate, &by).await?,
+            kind,
             directory: by.directory,
             state: PlacementState::Open,
             refused: Vec::new(),
@@ -47,18 +52,28 @@ impl Issuer {
         };
         store.insert_placement(&placement).await?;
         crash_point!("issue.placed");
-        let placed =
-            account.new_order(&certificate.identifiers, certificate.profile.as_deref()).await;
-        if let Err(error) = &placed {
-            let now = self.clock.now();
-            match acme::may_have_been_heard(error) {
-                true => {
-                    store.end_placements(order.id, PlacementState::Failed, &[], now).await?;
+        let placed = self.ask(certificate, order, account, replaced.as_ref()).await;
+        match placed {
+            // The CA has taken it for an order like any other.
+            Ok(placed) if kind == OrderKind::Replacement && !placed.replaces.is_accepted() => {
+                let kind = OrderKind::Renewal;
+                let counted = PlacementRecord { id: OrderId::random(), kind, ..placement.clone() };
+                store.insert_placement(&counted).await?;
+                store.void_placement(placement.id, self.clock.now()).await?;
+                Ok(placed.order)
+            }
+            Ok(placed) => Ok(placed.order),
+            Err(error) => {
+                let now = self.clock.now();
+                match acme::may_have_been_heard(&error) {
+                    true => {
+                        store.end_placements(order.id, PlacementState::Failed, &[], now).await?;
+                    }
+                    false => store.void_placement(placement.id, now).await?,
                 }
-                false => store.void_placement(placement.id, now).await?,
+                Err(error)
             }
         }
-        placed
     }
 
     /// What an order is to its CA.
@@ -66,12 +81,17 @@ impl Issuer {
         &self,
         certificate: &CertificateRecord,
         by: &AccountRecord,
+        replaces: bool,
     ) -> Result<OrderKind> {
         let version = self.store.version(&certificate.name, certificate.current_version).await?;
         let Some(version) = version else { return Ok(OrderKind::First) };
         let before = self.store.account(&version.account).await?;
         let same = before.is_some_and(|before| before.directory == by.directory);
-        Ok(if same { OrderKind::Renewal } else { OrderKind::First })
+        Ok(match (same, replaces) {
+            (true, true) => OrderKind::Replacement,
+            (true, false) => OrderKind::Renewal,
+            (false, _) => OrderKind::First,
+        })
     }
 
     /// What was asked for and not heard of when the vault ended: no certificate will come of it.

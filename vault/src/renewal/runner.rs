@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use vault_proto::ids::CertificateName;
 
 use super::agenda::Planning;
+use super::ari::Ari;
 use super::issue::{Issuer, Progress};
 use super::ledger::Pending;
 use super::planner::{moment, time_of};
@@ -30,6 +31,7 @@ pub struct Runner {
     wake: Arc<Notify>,
     slots: Arc<Semaphore>,
     aftermath: Option<Aftermath>,
+    ari: Option<Ari>,
 }
 
 impl Runner {
@@ -40,6 +42,7 @@ impl Runner {
             wake: Arc::new(Notify::new()),
             slots: Arc::new(Semaphore::new(concurrent.max(1))),
             aftermath: None,
+            ari: None,
         }
     }
 
@@ -55,12 +58,22 @@ impl Runner {
         self
     }
 
+    /// Lets it ask CAs when they want certificates renewed, beside what is due.
+    #[must_use]
+    pub fn with_ari(mut self, ari: Ari) -> Self {
+        self.ari = Some(ari);
+        self
+    }
+
     /// Runs until `stop`; then waits for what is under way, whose state is durable at each step.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.issuer.clone().keep_ending_retired_keys(stop.clone()));
         if let Some(aftermath) = self.aftermath.take() {
             tasks.spawn(aftermath.run(stop.clone()));
+        }
+        if let Some(ari) = self.ari.take() {
+            tasks.spawn(ari.run(stop.clone()));
         }
         if let Err(error) = self.issuer.settle_placements().await {
             tracing::warn!(%error, "what was ordered before the start stays counted");

@@ -79,6 +79,9 @@ impl Issuer {
         if after.fallback != before.fallback {
             self.check_accounts("update", &all).await?;
         }
+        if after.profile != before.profile {
+            self.check_profile("update", &certificate.account, after.profile.as_deref()).await?;
+        }
         if !self.store.change_settings(name, &before, &after).await? {
             let why = "somebody else has changed it at the same time";
             return Err(Error::conflict("update", format!("certificate {name}"), why)

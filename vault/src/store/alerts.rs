@@ -24,6 +24,8 @@ named_enum!(
         DnsRecordLeft = "dns-record-left",
         /// A certificate will end before it can be renewed.
         CannotRenewInTime = "cannot-renew-in-time",
+        /// A certificate's CA wants it renewed much earlier than it has said before, or at once.
+        AriEarly = "ari-early",
     }
 );
 

@@ -12,6 +12,7 @@ mod maintenance;
 mod placements;
 mod recent;
 mod records;
+mod renewal_info;
 pub mod sql;
 
 use async_trait::async_trait;
@@ -30,6 +31,7 @@ pub use placements::{
 };
 pub use recent::Recent;
 pub use records::*;
+pub use renewal_info::{RenewalInfoRecord, RenewalInfos};
 
 use crate::error::Result;
 
@@ -46,6 +48,7 @@ pub trait Store:
     + Drills
     + DnsRecords
     + Alerts
+    + RenewalInfos
 {
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;

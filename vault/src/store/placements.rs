@@ -89,6 +89,10 @@ pub struct InForce {
     pub not_after: OffsetDateTime,
     /// The directory of its CA.
     pub directory: Url,
+    /// When its CA wants it replaced (RFC 9773): from then to then.
+    pub window: Option<(OffsetDateTime, OffsetDateTime)>,
+    /// The CA does not take that an order replaces it.
+    pub replaces_refused: bool,
 }
 
 /// What decides when certificates are ordered.

@@ -8,7 +8,7 @@ use url::Url;
 use vault_proto::ids::{CertificateName, KeyId, OrderId};
 
 use super::{Aftermath, numbers::Numbers};
-use crate::acme::Account;
+use crate::acme::{Account, RenewalInfoClient};
 use crate::error::{ErrorKind, Result};
 use crate::renewal::issue::RENEWAL;
 use crate::store::{
@@ -33,6 +33,13 @@ pub(super) struct Said {
     pub taken: BTreeSet<CertificateName>,
     /// What a person should know.
     pub findings: Vec<String>,
+}
+
+/// A CA that is asked.
+struct Ca<'a> {
+    account: &'a Account,
+    /// Where it says when to renew (RFC 9773), if it does.
+    infos: Option<&'a RenewalInfoClient>,
 }
 
 /// A chain that the CA has issued and the vault does not know.
@@ -80,8 +87,10 @@ impl Aftermath {
         let certificates = self.issuer.store.certificates().await?;
         let certificates: Vec<_> =
             certificates.into_iter().filter(|certificate| certificate.account == *name).collect();
-        self.ask_windows(&opened, &certificates, said).await?;
-        self.ask_orders(&opened, &certificates, said).await?;
+        let infos = opened.renewal_infos().await?;
+        let ca = Ca { account: &opened, infos: infos.as_ref() };
+        self.ask_windows(&ca, &certificates, said).await?;
+        self.ask_orders(&ca, &certificates, said).await?;
         if !said.due.is_empty() || !said.taken.is_empty() {
             self.wake.notify_one();
         }
@@ -91,21 +100,21 @@ impl Aftermath {
     /// Asks which certificates the CA wants replaced now: what is revoked is among them.
     async fn ask_windows(
         &self,
-        account: &Account,
+        ca: &Ca<'_>,
         certificates: &[CertificateRecord],
         said: &mut Said,
     ) -> Result<()> {
         let mut silent = Vec::new();
         for certificate in certificates {
             let Some(version) = self.current(certificate).await? else { continue };
-            match self.is_due(account, &Chain::parse(&version.chain_pem)?).await? {
+            match self.is_due(ca, &Chain::parse(&version.chain_pem)?).await? {
                 Some(true) => self.make_due(certificate, said).await?,
                 Some(false) => {}
                 None => silent.push(certificate.name.as_str()),
             }
         }
         if !silent.is_empty() {
-            let ca = &account.ca();
+            let ca = ca.account.ca();
             said.findings.push(format!(
                 "{ca} does not say by ACME (RFC 9773) whether certificates were revoked since the \
                  backup: look there for {}, and `vaultctl cert renew NAME --force` what was",
@@ -116,9 +125,10 @@ impl Aftermath {
     }
 
     /// Whether the CA wants a certificate replaced now; `None` where it does not say.
-    async fn is_due(&self, account: &Account, chain: &Chain) -> Result<Option<bool>> {
-        match account.renewal_info(chain.leaf_der()).await {
-            Ok(window) => Ok(window.map(|window| window.start <= self.issuer.clock.now())),
+    async fn is_due(&self, ca: &Ca<'_>, chain: &Chain) -> Result<Option<bool>> {
+        let Some(infos) = ca.infos else { return Ok(None) };
+        match infos.ask(chain.leaf_der()).await {
+            Ok(info) => Ok(info.map(|info| info.start <= self.issuer.clock.now())),
             Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted) => {
                 Err(error)
             }
@@ -130,11 +140,11 @@ impl Aftermath {
     /// Looks through the CA's list of the account's orders for what this vault does not know.
     async fn ask_orders(
         &self,
-        account: &Account,
+        asked: &Ca<'_>,
         certificates: &[CertificateRecord],
         said: &mut Said,
     ) -> Result<()> {
-        let ca = account.ca();
+        let (account, ca) = (asked.account, asked.account.ca());
         let Some(listed) = account.orders().await? else {
             said.findings.push(format!(
                 "{ca} offers no list of orders (RFC 8555 section 7.1.2.1): what was issued since \
@@ -175,7 +185,7 @@ impl Aftermath {
         }
         for certificate in certificates {
             if let Some(found) = newest.remove(&certificate.name) {
-                self.consider(account, certificate, found, said).await?;
+                self.consider(asked, certificate, found, said).await?;
             }
         }
         Ok(())
@@ -207,7 +217,7 @@ impl Aftermath {
     /// Takes what the CA has issued since the backup as the next version, where it can be used.
     async fn consider(
         &self,
-        account: &Account,
+        ca: &Ca<'_>,
         certificate: &CertificateRecord,
         found: Found,
         said: &mut Said,
@@ -236,7 +246,7 @@ impl Aftermath {
             ));
             return self.make_due(certificate, said).await;
         };
-        if self.is_due(account, &found.chain).await? == Some(true) {
+        if self.is_due(ca, &found.chain).await? == Some(true) {
             return self.make_due(certificate, said).await;
         }
         self.take(certificate, found, key, said).await

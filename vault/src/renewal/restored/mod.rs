@@ -189,6 +189,15 @@ fn names<'a>(certificates: impl Iterator<Item = &'a CertificateName>) -> Vec<&'a
     certificates.map(CertificateName::as_str).collect()
 }
 
+/// Whether it is still open what a restore has missed at an account's CA.
+pub(super) async fn awaits(store: &dyn Store, account: &AccountRecord) -> Result<bool> {
+    if account.status != AccountStatus::Valid {
+        return Ok(false);
+    }
+    let Some(restored) = Restored::read(store).await? else { return Ok(false) };
+    Ok(!Progress::read(store, &restored).await?.is_asked(&account.name))
+}
+
 /// Names as a record has them: a record is bounded.
 fn counted(names: &[&str]) -> Value {
     json!({ "count": names.len(), "names": listed(names) })

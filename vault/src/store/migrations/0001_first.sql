@@ -200,3 +200,16 @@ CREATE TABLE dns_records (
     stuck_at   BIGINT,
     PRIMARY KEY (token, name, value)
 );
+-- What CAs say of when to renew (RFC 9773), of the version that is in force.
+CREATE TABLE renewal_info (
+    certificate      {TEXT} PRIMARY KEY REFERENCES certificates (name) ON DELETE CASCADE,
+    version          BIGINT NOT NULL,
+    window_start     BIGINT,
+    window_end       BIGINT,
+    explanation_url  {TEXT},
+    selected_at      BIGINT,
+    checked_at       BIGINT,
+    next_check_at    BIGINT NOT NULL,
+    failures         BIGINT NOT NULL,
+    replaces_refused BIGINT NOT NULL
+);

@@ -14,6 +14,7 @@ mod history;
 mod keys;
 mod orders;
 mod placements;
+mod renewal_info;
 mod restoration;
 mod row;
 mod settings;

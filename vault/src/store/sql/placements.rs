@@ -17,10 +17,12 @@ use crate::store::{
 /// Every certificate with its version in force and its open order.
 const PLANNED: &str = "SELECT c.*, v.not_before AS v_not_before, v.not_after AS v_not_after,
      a.directory AS v_directory, o.state AS o_state,
+     r.window_start AS r_start, r.window_end AS r_end, COALESCE(r.replaces_refused, 0) AS r_refused,
      CASE WHEN o.url IS NULL THEN 0 ELSE 1 END AS o_placed
      FROM certificates c
      LEFT JOIN certificate_versions v ON v.certificate = c.name AND v.version = c.current_version
      LEFT JOIN accounts a ON a.name = v.account
+     LEFT JOIN renewal_info r ON r.certificate = c.name AND r.version = c.current_version
      LEFT JOIN orders o ON o.certificate = c.name AND o.state <> 'issued' AND o.state <> 'failed'
      WHERE c.renew_at <= $1 ORDER BY c.renew_at";
 
@@ -56,7 +58,9 @@ fn read_planned(row: &Columns<'_>) -> Result<PlannedRecord> {
     let directory = row.opt_parsed("v_directory")?;
     let in_force = match (not_before, not_after, directory) {
         (Some(not_before), Some(not_after), Some(directory)) => {
-            Some(InForce { not_before, not_after, directory })
+            let window = row.opt_time("r_start")?.zip(row.opt_time("r_end")?);
+            let replaces_refused = row.int::<i64>("r_refused")? != 0;
+            Some(InForce { not_before, not_after, directory, window, replaces_refused })
         }
         _ => None,
     };
