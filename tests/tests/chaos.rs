@@ -64,7 +64,11 @@ fn every_certificate_is_issued_once_whatever_goes_wrong_on_the_way() {
             world.vault.start();
         }
         let left = all.iter().filter(|c| c["version"] == 0).map(|c| &c["last_error"]);
-        assert!(Instant::now() < end, "{done} are issued, of the others: {:?}", left.collect::<Vec<_>>());
+        assert!(
+            Instant::now() < end,
+            "{done} are issued, of the others: {:?}",
+            left.collect::<Vec<_>>()
+        );
         thread::sleep(Duration::from_millis(500));
     }
     assert_eq!(kills.next(), None, "the vault was not killed often enough");

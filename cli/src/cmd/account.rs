@@ -249,7 +249,9 @@ pub async fn run(context: &Context, verb: Account) -> Result<()> {
             let row = |d: v1::Deauthorized| Deauthorized { identifier: d.identifier, url: d.url };
             let rows: Vec<_> = all.deauthorized.into_iter().map(row).collect();
             if rows.is_empty() {
-                output::note("nothing to do: the CA has no valid authorization of these names that the vault knows of");
+                output::note(
+                    "nothing to do: the CA has no valid authorization of these names that the vault knows of",
+                );
             }
             output::list(context.format, &rows)
         }

@@ -16,7 +16,8 @@ fn deauthorize(world: &World, names: &[&str]) -> Value {
 
 /// The authorizations that the CA was told to end.
 fn ended(world: &World) -> Vec<Seen> {
-    let told = |seen: &Seen| seen.body["payload"] != "" && seen.payload()["status"] == "deactivated";
+    let told =
+        |seen: &Seen| seen.body["payload"] != "" && seen.payload()["status"] == "deactivated";
     world.ca.seen(Place::Authorization).into_iter().filter(told).collect()
 }
 
@@ -37,7 +38,8 @@ fn a_name_that_is_deauthorized_is_proven_anew() {
     assert_eq!(challenges(&world), 3, "the CA takes what it has");
 
     let given_up = deauthorize(&world, &["--domain", "www.shop.example", "--ip", "127.0.0.1"]);
-    let identifiers: Vec<_> = given_up.as_array().unwrap().iter().map(|a| &a["identifier"]).collect();
+    let identifiers: Vec<_> =
+        given_up.as_array().unwrap().iter().map(|a| &a["identifier"]).collect();
     assert_eq!(identifiers, ["www.shop.example", "127.0.0.1"]);
     let paths: Vec<_> = ended(&world).into_iter().map(|seen| seen.path).collect();
     assert_eq!(paths.len(), 2);

@@ -1,8 +1,8 @@
 //! Of the chains that a CA offers, the preferred one is taken; where it is not offered, the default one.
 
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use testkit::{
     fault_ca::{Answer, Fault, Place},
     pebble::Behaviour,

@@ -46,7 +46,9 @@ fn a_revocation_reaches_the_ca_with_its_reason_and_counts_once() {
     let world = World::with_agent(&["shop"]);
     let ended = world.issue("shop", "vault", &["--domain", "shop.example", "--wait"]);
     let serial = ended.json()["serial"].as_str().unwrap().to_owned();
-    let revoke = |reason| world.vault.ctl(&["cert", "revoke", "shop", "--yes", "--no-replace", "--reason", reason]);
+    let revoke = |reason| {
+        world.vault.ctl(&["cert", "revoke", "shop", "--yes", "--no-replace", "--reason", reason])
+    };
     revoke("because").refused(2, "because");
     assert_eq!(world.pebble.certificate_status(&serial)["Status"], "Valid");
     let ended = revoke("key-compromise");

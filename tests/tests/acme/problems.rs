@@ -28,7 +28,8 @@ fn every_name_that_the_ca_does_not_take_is_named_with_its_reason() {
     assert_eq!(world.issue("shop", "vault", &domains()).code, 0);
     let failed = world.wait_failed("shop", 0);
     let error = failed["last_error"].as_str().unwrap();
-    for said in ["two are bad (compound)", "a.shop.example: CAA forbids (caa)", "c.shop.example: on a"]
+    for said in
+        ["two are bad (compound)", "a.shop.example: CAA forbids (caa)", "c.shop.example: on a"]
     {
         assert!(error.contains(said), "{said}: {error}");
     }

@@ -51,11 +51,7 @@ impl Accounts {
         }
     }
 
-    async fn tell_contacts(
-        &self,
-        who: &Principal,
-        record: AccountRecord,
-    ) -> Result<AccountRecord> {
+    async fn tell_contacts(&self, who: &Principal, record: AccountRecord) -> Result<AccountRecord> {
         let Some(next) = record.next_contacts.clone() else { return Ok(record) };
         let told = match self.open_settled(who, record.clone()).await {
             Ok((_, account)) => account.update_contacts(&next).await,
@@ -64,7 +60,8 @@ impl Accounts {
         let record = match &told {
             Ok(()) => AccountRecord { contacts: next, next_contacts: None, ..record },
             Err(error) if uncertain(error) => {
-                let hint = "the CA is told again when the account is used next, or by the same command";
+                let hint =
+                    "the CA is told again when the account is used next, or by the same command";
                 return Err(error.clone().hint(hint));
             }
             Err(_) => AccountRecord { next_contacts: None, ..record },

@@ -37,8 +37,11 @@ impl Accounts {
             .collect();
         let (mut seen, mut ended) = (BTreeSet::new(), Vec::new());
         for order in self.store.orders_with(name, MOST_ORDERS).await? {
-            let Some(url) = order.url.filter(|_| named.contains(&order.certificate)) else { continue };
-            for authorization in still_known(account.authorizations_of(&url).await)?.unwrap_or_default()
+            let Some(url) = order.url.filter(|_| named.contains(&order.certificate)) else {
+                continue;
+            };
+            for authorization in
+                still_known(account.authorizations_of(&url).await)?.unwrap_or_default()
             {
                 let wanted = |a: &Authorization| {
                     a.state == AuthorizationState::Valid && identifiers.contains(&a.identifier)

@@ -19,9 +19,9 @@ mod resign;
 mod revocation;
 mod transport;
 
+pub use account::{Account, Ca, Eab, Registered};
 pub use alternate::Preference;
 pub use authorization::{Authorization, AuthorizationState};
-pub use account::{Account, Ca, Eab, Registered};
 pub use directory::Directory;
 pub use order::{OrderProgress, OrderStatus};
 pub use order_list::Listed;

@@ -133,17 +133,9 @@ impl Account {
     ///
     /// # Errors
     /// What the CA says.
-    pub async fn ready(&self, url: &Url, challenge: &Challenge) -> Result<()> {
-        let mut order = self.order(url).await?;
-        let mut authorizations = order.authorizations();
-        while let Some(mut next) = within(&self.ca, flip(authorizations.next())).await? {
-            let offered = next.challenges.iter().find(|c| c.url == challenge.url);
-            let Some(kind) = offered.map(|c| c.r#type.clone()) else { continue };
-            let Some(mut handle) = next.challenge(kind) else { continue };
-            return within(&self.ca, handle.set_ready()).await;
-        }
-        let subject = format!("the challenge for {}", challenge.identifier);
-        Err(Error::conflict("answer", subject, "the order does not have it any more"))
+    pub async fn ready(&self, challenge: &Challenge) -> Result<()> {
+        let url = parse_url(&self.ca, &challenge.url)?;
+        self.post(&url, b"{}").await.map(drop)
     }
 
     /// Waits until every identifier is proven.

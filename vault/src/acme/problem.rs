@@ -78,7 +78,8 @@ impl Problem {
             text.push_str(&format!("; {name}: {detail}"));
         }
         if self.is("userActionRequired") {
-            let places = [("its terms of service", &self.terms), ("its instructions", &self.instance)];
+            let places =
+                [("its terms of service", &self.terms), ("its instructions", &self.instance)];
             for (what, url) in places {
                 if let Some(url) = url {
                     text.push_str(&format!("; {what}: {url}"));
@@ -140,9 +141,7 @@ fn said(detail: &str, kind: &str) -> String {
 /// A CA's text as a terminal may have it: on one line, without what would change how it is shown, and
 /// no longer than this.
 pub(super) fn shown(text: &str, longest: usize) -> String {
-    let turns = |c: char| {
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let plain = |c: char| if c.is_control() || turns(c) { ' ' } else { c };
     let mut text: String = text.chars().map(plain).collect();
     if text.len() > longest {
@@ -233,8 +232,10 @@ pub(super) fn reaction(short: &str, status: StatusCode) -> (ErrorKind, &'static 
 pub(super) fn unproven(mut names: Vec<(String, Problem)>, order: Option<Problem>) -> Error {
     let hint = |problem: &Problem| match reaction(problem.short(), StatusCode::FORBIDDEN) {
         (ErrorKind::Verification, hint) => hint,
-        _ => "the CA could not validate: check that the name leads to an agent that presents the \
-              challenge",
+        _ => {
+            "the CA could not validate: check that the name leads to an agent that presents the \
+              challenge"
+        }
     };
     let refused = |subject: &str, why: String| Error::verification("prove control", subject, why);
     let last = names.pop();
@@ -254,9 +255,7 @@ pub(super) fn unproven(mut names: Vec<(String, Problem)>, order: Option<Problem>
                  agent that presents the challenge",
             )
         }
-        (None, Some(problem)) => {
-            refused("the order's names", problem.text()).hint(hint(&problem))
-        }
+        (None, Some(problem)) => refused("the order's names", problem.text()).hint(hint(&problem)),
         (None, None) => refused("the order's names", "the CA does not say why".to_owned())
             .hint(hint(&Problem::default())),
     }

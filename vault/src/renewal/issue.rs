@@ -214,11 +214,7 @@ impl Issuer {
         }
         let certificate = self.certificate(name).await?;
         let csr = csr::parse(csr_der)?;
-        csr.matches(
-            &certificate.identifiers,
-            certificate.algorithm,
-            certificate.must_staple,
-        )?;
+        csr.matches(&certificate.identifiers, certificate.algorithm, certificate.must_staple)?;
         self.refuse_compromised(name, &csr.spki_der).await?;
         order.csr_der = Some(csr_der.to_vec());
         order.state = OrderState::Ready;
@@ -296,7 +292,7 @@ impl Issuer {
             crash_point!("issue.challenges");
             presenter.present(&certificate.name, &progress.challenges).await?;
             for challenge in &progress.challenges {
-                account.ready(url, challenge).await?;
+                account.ready(challenge).await?;
             }
         }
         let ready = account.wait_ready(url, CA_DEADLINE).await;

@@ -32,7 +32,9 @@ impl Issuer {
             match tokio::time::timeout(DEADLINE, ended).await {
                 Ok(Ok(0)) => {}
                 Ok(Ok(ended)) => tracing::info!(order = %id, ended, "authorizations are given up"),
-                Ok(Err(error)) => tracing::debug!(order = %id, %error, "authorizations stay pending"),
+                Ok(Err(error)) => {
+                    tracing::debug!(order = %id, %error, "authorizations stay pending")
+                }
                 Err(_) => tracing::debug!(order = %id, "authorizations stay pending"),
             }
             drop(slot);

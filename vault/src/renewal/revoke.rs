@@ -142,7 +142,8 @@ impl Issuer {
     ) -> Result<()> {
         for version in self.store.versions(name).await?.iter().filter(|v| is_compromised(v)) {
             if Chain::parse(&version.chain_pem)?.spki_der()? == spki_der {
-                let why = format!("version {} was revoked because it is compromised", version.version);
+                let why =
+                    format!("version {} was revoked because it is compromised", version.version);
                 let subject = format!("the key of certificate {name}");
                 return Err(Error::verification("certify", subject, why)
                     .hint("the next order is for a new key"));

@@ -98,6 +98,9 @@ impl Runner {
                 continue; // the agent's CSR wakes us
             }
             let Some(claim) = Claim::take(&self.busy, &certificate.name) else { continue };
+            // What was due before the claim may have been done since: it would be ordered twice.
+            let found = self.issuer.store.certificate(&certificate.name).await?;
+            let Some(certificate) = found.filter(|found| found.renew_at <= now) else { continue };
             let Ok(slot) = self.slots.clone().try_acquire_owned() else { break };
             let issuer = self.issuer.clone();
             tasks.spawn(async move {

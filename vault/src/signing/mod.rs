@@ -277,7 +277,9 @@ fn check_use(key: &KeyRecord, action: Action, mechanism: Mechanism) -> Result<()
     // Web server processes that began with a key go on with it until they end, and what it was
     // certified for may have to be revoked after its time.
     let in_use = match action {
-        Action::SignTls | Action::SignRevocation => matches!(key.state, KeyState::Active | KeyState::Retired),
+        Action::SignTls | Action::SignRevocation => {
+            matches!(key.state, KeyState::Active | KeyState::Retired)
+        }
         _ => key.state == KeyState::Active,
     };
     if !in_use {

@@ -106,7 +106,8 @@ mod tests {
     }
 
     fn message(header: &Value, payload: &Value) -> Vec<u8> {
-        format!("{}.{}", B64.encode(header.to_string()), B64.encode(payload.to_string())).into_bytes()
+        format!("{}.{}", B64.encode(header.to_string()), B64.encode(payload.to_string()))
+            .into_bytes()
     }
 
     #[test]
