@@ -114,11 +114,13 @@ impl Runner {
         let started = agenda.schedule.step(moment(now), free);
         for id in started {
             let Some(item) = agenda.items.get(id as usize) else { continue };
-            let certificate = item.record.certificate.clone();
-            let Some(claim) = Claim::take(&self.issuer.planning, &certificate.name, &item.pending)
-            else {
+            let name = &item.record.certificate.name;
+            let Some(claim) = Claim::take(&self.issuer.planning, name, &item.pending) else {
                 continue;
             };
+            // What was due before the claim may have been done since: it would be ordered twice.
+            let found = self.issuer.store.certificate(name).await?;
+            let Some(certificate) = found.filter(|found| found.renew_at <= now) else { continue };
             let Ok(slot) = self.slots.clone().try_acquire_owned() else { break };
             let issuer = self.issuer.clone();
             tasks.spawn(async move {
