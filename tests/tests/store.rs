@@ -18,6 +18,7 @@ mod store {
     mod keys;
     mod opening;
     mod orders;
+    mod placements;
     mod restoration;
     mod snapshot;
     mod unused_keys;
