@@ -19,6 +19,7 @@ mod store {
     mod keys;
     mod opening;
     mod orders;
+    mod placements;
     mod renewal_info;
     mod restoration;
     mod snapshot;

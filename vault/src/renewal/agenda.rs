@@ -19,7 +19,9 @@ use super::planner::{Moment, Window, moment};
 use crate::acme;
 use crate::config::CaLimits;
 use crate::error::{Error, Result};
-use crate::store::{AccountRecord, CertificateRecord, OrderKind, OrderState, PlannedRecord};
+use crate::store::{
+    AccountRecord, CertificateRecord, CertificateStatus, OrderKind, OrderState, PlannedRecord,
+};
 
 /// How long an order is taken to last where none was issued lately.
 const ORDER_TIME: Moment = 10_000_000;
@@ -43,6 +45,8 @@ pub(super) struct Agenda {
 /// A certificate on an agenda.
 pub(super) struct Item {
     pub(super) record: PlannedRecord,
+    /// How often its validation has failed since what is in force.
+    refusals: usize,
     pub(super) pending: Pending,
     hours: Arc<Hours>,
 }
@@ -123,10 +127,11 @@ impl Issuer {
             under_way.unwrap_or_else(PoisonError::into_inner).clone()
         };
         let pending: Vec<_> = under_way.values().cloned().collect();
-        let (books, order_time) = {
+        let (books, order_time, refusals) = {
             let mut ledger = self.planning.ledger.lock().await;
             ledger.refresh(self.store.as_ref(), now).await?;
-            (ledger.books(&self.planning.limits, &pending), ledger.order_time())
+            let books = ledger.books(&self.planning.limits, &pending);
+            (books, ledger.order_time(), ledger.refusals())
         };
         let mut schedule = Schedule::new(books);
         let accounts = self.accounts_by_name().await?;
@@ -153,7 +158,11 @@ impl Issuer {
             };
             let limits = self.planning.limits_of(account);
             let hours = hours_of(certificate, windows.get(&certificate.name));
-            let item = Item { pending: pending_of(&record, limits, now), record, hours };
+            let since = record.in_force.as_ref().map(|version| version.not_before);
+            let failed = refusals.get(certificate.name.as_str()).map_or(&[][..], Vec::as_slice);
+            let failed = failed.iter().filter(|at| since.is_none_or(|since| **at > since)).count();
+            let pending = pending_of(&record, limits, now);
+            let item = Item { pending, record, refusals: failed, hours };
             let entry = item.facts().entry(schedule.books(), *gate);
             let Ok(id) = Id::try_from(items.len()) else { break };
             schedule.put(id, entry);
@@ -222,7 +231,9 @@ impl Item {
     }
 
     fn facts(&self) -> Facts<'_> {
-        let PlannedRecord { certificate, in_force, requested, order } = &self.record;
+        let PlannedRecord { certificate, in_force, requested, asked_anew, order } = &self.record;
+        // What is revoked is as good as ended, and waits for no window.
+        let revoked = certificate.status == CertificateStatus::Revoked;
         Facts {
             account: &self.pending.account,
             limits: &self.pending.limits,
@@ -230,12 +241,17 @@ impl Item {
             kind: self.pending.kind,
             wish: certificate.renew_at,
             valid: in_force.as_ref().map(|version| (version.not_before, version.not_after)),
-            window: in_force
-                .as_ref()
-                .and_then(|version| version.window)
-                .and_then(|(start, end)| Window::new(start, end)),
+            window: match revoked {
+                true => Some(Window { start: certificate.renew_at, end: certificate.renew_at }),
+                false => in_force
+                    .as_ref()
+                    .and_then(|version| version.window)
+                    .and_then(|(start, end)| Window::new(start, end)),
+            },
             failed_attempts: certificate.failed_attempts,
-            requested: *requested,
+            refusals: u32::try_from(self.refusals).unwrap_or(u32::MAX),
+            requested: *requested || revoked,
+            insists: *asked_anew,
             hours: self.hours.clone(),
             placed: order.is_some_and(|(_, placed)| placed),
         }

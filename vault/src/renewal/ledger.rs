@@ -76,6 +76,17 @@ impl Ledger {
         })
     }
 
+    /// When each certificate's validation has failed lately.
+    pub(super) fn refusals(&self) -> HashMap<String, Vec<OffsetDateTime>> {
+        let mut refusals: HashMap<String, Vec<OffsetDateTime>> = HashMap::new();
+        for row in self.rows.values().filter(|row| row.state == PlacementState::Failed) {
+            if !row.refused.is_empty() {
+                refusals.entry(row.certificate.to_string()).or_default().push(row.changed_at);
+            }
+        }
+        refusals
+    }
+
     /// How long an order takes from its placing to its certificate, by those that were issued lately.
     pub(super) fn order_time(&self) -> Option<Moment> {
         let issued = self.rows.values().filter(|row| row.state == PlacementState::Issued);

@@ -155,7 +155,7 @@ pub trait Certificates: Send + Sync {
     /// Makes a certificate due at `at` where it would be later, and changes nothing else: an
     /// issuance may be under way. Without `force` only one whose last attempt failed or that has
     /// no good version; `false` where it is none of these. With it, maintenance windows do not hold it
-    /// back until it is issued.
+    /// back until it is issued. What its CA has said before does not hold back the next attempt.
     async fn make_due(
         &self,
         name: &CertificateName,

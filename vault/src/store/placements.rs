@@ -76,6 +76,8 @@ pub struct PlannedRecord {
     pub in_force: Option<InForce>,
     /// Whether an operator wants it now, whatever its maintenance windows say.
     pub requested: bool,
+    /// Whether an operator has asked for it since its last attempt.
+    pub asked_anew: bool,
     /// How far its open order has come, and whether the CA has it.
     pub order: Option<(OrderState, bool)>,
 }

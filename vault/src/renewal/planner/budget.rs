@@ -76,7 +76,7 @@ pub enum Outcome {
     Nothing,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Log {
     rate: Option<(usize, Moment)>,
     times: VecDeque<Moment>,
@@ -128,7 +128,7 @@ impl Log {
 }
 
 /// All budgets, and what is used of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Books {
     ids: HashMap<Key, KeyId>,
     keys: Vec<Key>,
@@ -167,6 +167,15 @@ impl Books {
     /// Whether the CA has said that nothing more is to come now.
     pub fn is_closed(&self, id: KeyId, now: Moment) -> bool {
         self.logs.get(id).is_some_and(|log| log.closed_until > now)
+    }
+
+    /// Whether an order would take more than there is, whatever the CA has closed.
+    pub fn is_full(&mut self, demand: &Demand, now: Moment) -> bool {
+        let Some(log) = self.logs.get_mut(demand.key).filter(|_| !demand.exempt) else {
+            return false;
+        };
+        log.forget(now);
+        log.times.len() + log.held >= log.allowed(false)
     }
 
     /// When there is room again; `None` where that takes the end of something under way.
@@ -257,7 +266,7 @@ mod tests {
                 } else {
                     let free = books.free_at(key, now, can_wait).unwrap();
                     prop_assert!(free > now);
-                    prop_assert!(books.room(key, free, can_wait) > 0);
+                    prop_assert!(books.clone().room(key, free, can_wait) > 0);
                 }
             }
             for from in &used {

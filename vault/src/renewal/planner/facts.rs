@@ -12,7 +12,8 @@ use crate::config::CaLimits;
 use crate::named::named_enum;
 use crate::store::{Identifier, OrderKind};
 
-/// Failed attempts in a row after which a certificate may not take what others need.
+/// Failed validations since the last success after which a certificate may not take what others need. That
+/// its CA was away is no fault of its own.
 const FAILING: u32 = 3;
 
 named_enum!(
@@ -72,8 +73,12 @@ pub struct Facts<'a> {
     pub window: Option<Window>,
     /// Failures since the last success.
     pub failed_attempts: u32,
-    /// An operator wants it now.
+    /// Those of them in which the CA could not validate a name.
+    pub refusals: u32,
+    /// An operator wants it now, whatever its maintenance windows say.
     pub requested: bool,
+    /// An operator wants its CA to be asked now, whatever it has said before.
+    pub insists: bool,
     /// When its web servers may change.
     pub hours: Arc<Hours>,
     /// The CA has its order already.
@@ -93,7 +98,7 @@ impl Facts<'_> {
     /// As the schedule takes it, where it is known what it takes of budgets.
     pub(super) fn with_demands(&self, books: &Books, gate: usize, demands: Vec<Demand>) -> Entry {
         let deadline = self.deadline();
-        let class = match (self.placed, self.failed_attempts >= FAILING, deadline) {
+        let class = match (self.placed, self.refusals >= FAILING, deadline) {
             (true, ..) => Class::Placed,
             (_, true, _) => Class::Failing,
             (_, _, None) => Class::First,
@@ -109,6 +114,7 @@ impl Facts<'_> {
             gate,
             demands,
             hold: self.hold(deadline),
+            insists: self.insists,
             why: self.why(),
         }
     }

@@ -141,6 +141,7 @@ impl Fleet {
             gate,
             demands: member.again.clone(),
             hold: Hold::new(member.hours.clone(), end - lifetime / 10),
+            insists: false,
             why: Why::Lifetime,
         };
         self.schedule.put(id, entry);

@@ -31,7 +31,7 @@ pub enum Class {
     Renewal,
     /// It was never issued.
     First,
-    /// It has failed several times in a row: it may not take what others need.
+    /// Its validation has failed several times in a row: it may not take what others need.
     Failing,
 }
 
@@ -72,6 +72,8 @@ pub struct Entry {
     pub demands: Vec<Demand>,
     /// When its web servers may change.
     pub hold: Hold,
+    /// An operator wants its CA to be asked now, whatever it has said before.
+    pub insists: bool,
     /// Why it wants to begin then.
     pub why: Why,
 }
@@ -449,6 +451,7 @@ impl Schedule {
         }
         for demand in &entry.demands {
             let closed = match demand.exempt {
+                _ if entry.insists => self.books.is_full(demand, now),
                 true => self.books.is_closed(demand.key, now),
                 false => self.books.room(demand.key, now, entry.class.can_wait()) == 0,
             };
@@ -456,7 +459,8 @@ impl Schedule {
                 return Some(Place::Blocked(Block::Budget(demand.key)));
             }
         }
-        if self.gates.get(entry.gate).is_some_and(|gate| gate.room(now) == 0) {
+        let gate = self.gates.get(entry.gate).filter(|_| !entry.insists);
+        if gate.is_some_and(|gate| gate.room(now) == 0) {
             return Some(Place::Blocked(Block::Gate(entry.gate)));
         }
         (places == 0).then_some(Place::Blocked(Block::Place))

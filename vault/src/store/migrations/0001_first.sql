@@ -74,7 +74,8 @@ CREATE TABLE certificates (
     last_error      {TEXT},
     created_at      BIGINT NOT NULL,
     windows         {TEXT} NOT NULL DEFAULT '[]',
-    requested       BIGINT NOT NULL DEFAULT 0
+    requested       BIGINT NOT NULL DEFAULT 0,
+    asked_anew      BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX certificates_by_renew_at ON certificates (renew_at);
 CREATE TABLE certificate_versions (

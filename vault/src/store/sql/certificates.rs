@@ -186,7 +186,7 @@ impl Certificates for SqlStore {
     ) -> Result<bool> {
         sqlx::query(
             "UPDATE certificates SET renew_at = CASE WHEN renew_at > $2 THEN $2 ELSE renew_at END,
-             requested = CASE WHEN $3 = 1 THEN 1 ELSE requested END
+             requested = CASE WHEN $3 = 1 THEN 1 ELSE requested END, asked_anew = 1
              WHERE name = $1 AND ($3 = 1 OR failed_attempts > 0 OR status <> $4)",
         )
         .bind(name.to_string())
@@ -208,8 +208,8 @@ impl Certificates for SqlStore {
     ) -> Result<()> {
         let subject = format!("certificate {name}");
         let done = sqlx::query(
-            "UPDATE certificates SET failed_attempts = $2, last_error = $3, renew_at = $4
-             WHERE name = $1",
+            "UPDATE certificates SET failed_attempts = $2, last_error = $3, renew_at = $4,
+             asked_anew = 0 WHERE name = $1",
         )
         .bind(name.to_string())
         .bind(i64::from(failed_attempts))

@@ -126,7 +126,7 @@ impl SqlStore {
         let mut tx = self.begin().await?;
         end(&mut tx, order, OrderState::Failed, Some(error), now).await?;
         sqlx::query(
-            "UPDATE certificates SET failed_attempts = $2, last_error = $3, renew_at = $4
+            "UPDATE certificates SET failed_attempts = $2, last_error = $3, renew_at = $4, asked_anew = 0
              WHERE name = (SELECT certificate FROM orders WHERE id = $1)",
         )
         .bind(order.to_string())

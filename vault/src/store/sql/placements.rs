@@ -69,7 +69,14 @@ fn read_planned(row: &Columns<'_>) -> Result<PlannedRecord> {
         None => None,
     };
     let requested = row.int::<i64>("requested")? != 0;
-    Ok(PlannedRecord { certificate: certificates::read(row)?, in_force, requested, order })
+    let asked_anew = row.int::<i64>("asked_anew")? != 0;
+    Ok(PlannedRecord {
+        certificate: certificates::read(row)?,
+        in_force,
+        requested,
+        asked_anew,
+        order,
+    })
 }
 
 fn read_windows(row: &Columns<'_>) -> Result<(CertificateName, Vec<MaintenanceWindow>)> {

@@ -56,7 +56,8 @@ impl SqlStore {
         .map_err(failed)?;
         let done = sqlx::query(
             "UPDATE certificates SET current_version = $2, status = $3, key_id = $4, renew_at = $5,
-             failed_attempts = 0, last_error = NULL, ca_place = 0, ca_failures = 0, requested = 0
+             failed_attempts = 0, last_error = NULL, ca_place = 0, ca_failures = 0, requested = 0,
+             asked_anew = 0
              WHERE name = $1",
         )
         .bind(version.certificate.to_string())

@@ -56,8 +56,13 @@ pub(super) fn whatever_ended_could_not_be_saved(world: &World, report: &Report) 
 }
 
 fn could_begin(world: &World, report: &Report, ended: &Ended, at: Moment) -> bool {
-    let trying = ended.tries.iter().any(|(from, to)| (*from - STEP..=*to + STEP).contains(&at));
-    let attempts = ended.tries.iter().filter(|(from, _)| *from <= at).count();
+    let trying = ended
+        .tries
+        .iter()
+        .any(|(from, to)| (from.saturating_sub(STEP)..=to.saturating_add(STEP)).contains(&at));
+    let refused = |order: &&Order| order.id == ended.id && !order.issued && order.ended <= at;
+    let refusals = report.orders.iter().filter(refused).filter(|o| o.ended > ended.issued);
+    let refusals = refusals.count();
     let away = world.is_away(at) || world.is_away(at - NOTICED);
     let until = ended.end - ended.lifetime / 10;
     let open = world.hours(ended.id).next_open(at);
@@ -71,7 +76,7 @@ fn could_begin(world: &World, report: &Report, ended: &Ended, at: Moment) -> boo
         let Some(rate) = rate else { return true };
         let count = rate.count.get() as usize;
         // What fails again and again leaves a fifth to the others.
-        let allowed = if attempts >= 3 && count >= 10 { count - count / 5 } else { count };
+        let allowed = if refusals >= 3 && count >= 10 { count - count / 5 } else { count };
         orders().filter(|order| uses(order, at - rate.micros())).count() < allowed
     };
     let certificate = |order: &Order, from: Moment| {

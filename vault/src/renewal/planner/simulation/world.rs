@@ -6,7 +6,7 @@ use crate::config::{CaLimits, Rate};
 use crate::renewal::planner::budget::{Demand, Outcome};
 use crate::renewal::planner::facts::Facts;
 use crate::renewal::planner::maintenance::Hours;
-use crate::renewal::planner::schedule::{Gate, Id, Schedule, Wait};
+use crate::renewal::planner::schedule::{Class, Gate, Id, Schedule, Wait};
 use crate::renewal::planner::{Moment, Policy, Window, moment, renew_at, retry_at, seed, time_of};
 use crate::store::{Identifier, OrderKind};
 
@@ -59,6 +59,7 @@ pub(super) struct Order {
 pub(super) struct Ended {
     pub(super) id: Id,
     pub(super) lifetime: Moment,
+    pub(super) issued: Moment,
     pub(super) wish: Moment,
     pub(super) end: Moment,
     /// From the beginning of each attempt to the next one's time.
@@ -80,6 +81,7 @@ struct Certificate {
     start: Moment,
     end: Moment,
     attempts: u32,
+    refusals: u32,
     wish: Moment,
     tries: Vec<(Moment, Moment)>,
     versions: u64,
@@ -189,6 +191,7 @@ impl Life<'_> {
             start,
             end: start + lifetime,
             attempts: 0,
+            refusals: 0,
             wish: 0,
             tries: Vec::new(),
             versions: 0,
@@ -222,7 +225,9 @@ impl Life<'_> {
             valid: Some((time_of(certificate.start), time_of(certificate.end))),
             window: certificate.window,
             failed_attempts: certificate.attempts,
+            refusals: certificate.refusals,
             requested: false,
+            insists: false,
             hours: match self.world.windows && id % 3 == 0 {
                 true => self.saturday.clone(),
                 false => Arc::new(Hours::ALWAYS),
@@ -251,7 +256,7 @@ impl Life<'_> {
             let free = self.world.places.saturating_sub(self.ends.len());
             let started = self.schedule.step(now, free);
             if closely {
-                self.who_waits_comes_after_who_does_not(&started);
+                self.who_waits_comes_after_who_does_not(&started, now);
             }
             for id in started {
                 self.start(id, now);
@@ -299,7 +304,8 @@ impl Life<'_> {
             let lifetime = self.world.lifetime(id);
             let certificate = &mut self.certificates[id as usize];
             (certificate.start, certificate.end) = (now, now + lifetime);
-            (certificate.attempts, certificate.window) = (0, None);
+            (certificate.attempts, certificate.refusals) = (0, 0);
+            certificate.window = None;
             certificate.versions += 1;
             certificate.tries.clear();
             certificate.counted_as_ended = false;
@@ -307,6 +313,7 @@ impl Life<'_> {
         }
         let certificate = &mut self.certificates[id as usize];
         certificate.attempts += 1;
+        certificate.refusals += u32::from(issued.is_some());
         let jitter = seed(&format!("retry {id}"), u64::from(certificate.attempts));
         let (end, attempts) = (time_of(certificate.end), certificate.attempts);
         let next = moment(retry_at(time_of(now), attempts, Some(end), None, jitter));
@@ -345,36 +352,34 @@ impl Life<'_> {
         if certificate.window.is_some() {
             self.report.replaced_in_time = Some(false);
         }
-        let (wish, end) = (certificate.wish, certificate.end);
+        let Certificate { wish, end, start: issued, .. } = *certificate;
         let tries = certificate.tries.clone();
-        self.report.ended.push(Ended { id, lifetime, wish, end, tries });
+        self.report.ended.push(Ended { id, lifetime, issued, wish, end, tries });
     }
 
-    /// Whoever a budget lets through comes before whoever it keeps waiting: what ends soon first, then what
-    /// has ended, then by the end.
-    fn who_waits_comes_after_who_does_not(&self, started: &[Id]) {
-        let Some(first) = started.first() else { return };
-        let _ = first;
+    /// Whoever a budget lets through comes before whoever it keeps waiting: what ends soon, then what has
+    /// ended, then what has time, then what fails again and again; each by its end.
+    fn who_waits_comes_after_who_does_not(&self, started: &[Id], now: Moment) {
+        if started.is_empty() {
+            return;
+        }
+        let turn = |id: Id| {
+            let entry = self.schedule.entry(id).unwrap();
+            let place = match entry.class {
+                Class::Renewal if now >= entry.deadline => 1,
+                Class::Renewal if now >= entry.urgent_from => 0,
+                Class::Renewal => 2,
+                _ => 3,
+            };
+            (place, entry.deadline, id)
+        };
         for id in 0..u32::try_from(self.certificates.len()).unwrap() {
             let Some(Wait::Budget(key, _)) = self.schedule.wait(id) else { continue };
-            let waiting = self.schedule.entry(id).unwrap();
             for other in started {
                 let entry = self.schedule.entry(*other).unwrap();
                 let shares = entry.demands.iter().any(|d| d.key == key && !d.exempt);
-                let both_renew = entry.class == waiting.class;
-                let both_have_time = self.has_time(id) && self.has_time(*other);
-                if shares && both_renew && both_have_time {
-                    assert!(
-                        (entry.deadline, *other) < (waiting.deadline, id),
-                        "{other} began before {id}, which ends earlier"
-                    );
-                }
+                assert!(!shares || turn(*other) < turn(id), "{other} began before {id} at {now}");
             }
         }
-    }
-
-    fn has_time(&self, id: Id) -> bool {
-        let now = self.report.orders.last().map_or(0, |order| order.placed);
-        self.schedule.entry(id).is_some_and(|entry| entry.urgent_from > now + DAY)
     }
 }
