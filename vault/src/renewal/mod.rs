@@ -1,7 +1,7 @@
 //! When certificates are ordered, and the order itself.
 //!
 //! `declare` and `update` are what operators want; `planner` decides when, as a pure function; `issue`
-//! is one order; `runner` does what is due and may begin, as `agenda`, `ledger` and the planner see it; `ari`
+//! is one order; `runner` does what is due and may begin, as `outlook`, `agenda`, `ledger` and the planner see it; `ari`
 //! asks CAs when they want it done; `forecast` looks ahead; `place` notes what counts against what CAs allow;
 //! `retired` ends the keys that renewals have replaced; `restored` settles what a restore leaves open; `revoke`
 //! is revocation, `relinquish` what an order that is over leaves at its CA.
@@ -12,6 +12,7 @@ mod declare;
 mod forecast;
 mod issue;
 mod ledger;
+mod outlook;
 mod place;
 pub mod planner;
 mod presenters;
