@@ -1,6 +1,8 @@
 //! What proves control of a name is given up when an operator says so, and what an order leaves behind
 //! is given up by itself.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use testkit::{
     fault_ca::{Answer, Fault, Place, Seen},
@@ -14,11 +16,12 @@ fn deauthorize(world: &World, names: &[&str]) -> Value {
     world.vault.json(&[&["account", "deauthorize", ACCOUNT, "--yes"], names].concat())
 }
 
-/// The authorizations that the CA was told to end.
-fn ended(world: &World) -> Vec<Seen> {
+/// Where the authorizations are that the CA was told to end.
+fn ended(world: &World) -> BTreeSet<String> {
     let told =
         |seen: &Seen| seen.body["payload"] != "" && seen.payload()["status"] == "deactivated";
-    world.ca.seen(Place::Authorization).into_iter().filter(told).collect()
+    let all = world.ca.seen(Place::Authorization).into_iter().filter(told);
+    all.map(|seen| seen.path).collect()
 }
 
 /// How many challenges the CA was told are answered.
@@ -41,7 +44,7 @@ fn a_name_that_is_deauthorized_is_proven_anew() {
     let identifiers: Vec<_> =
         given_up.as_array().unwrap().iter().map(|a| &a["identifier"]).collect();
     assert_eq!(identifiers, ["www.shop.example", "127.0.0.1"]);
-    let paths: Vec<_> = ended(&world).into_iter().map(|seen| seen.path).collect();
+    let paths = ended(&world);
     assert_eq!(paths.len(), 2);
     for authorization in given_up.as_array().unwrap() {
         let url = authorization["url"].as_str().unwrap();
