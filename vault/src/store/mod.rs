@@ -215,7 +215,8 @@ pub trait Certificates: Send + Sync {
     async fn put_challenges(&self, challenges: &[ChallengeRecord]) -> Result<()>;
     /// Removes an order's challenges.
     async fn remove_challenges(&self, order: OrderId) -> Result<()>;
-    /// Challenges of open orders of certificates that are deployed to the agent.
+    /// Challenges of open orders of certificates that are deployed to the agent, but for those that
+    /// are shown in the DNS.
     async fn challenges_on(&self, agent: &AgentName) -> Result<Vec<ChallengeRecord>>;
 
     /// Adds a deployment, or does nothing where it exists.

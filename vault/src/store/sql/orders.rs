@@ -9,7 +9,7 @@ use super::{
     row::{Columns, all, int, micros, opt_text, text},
 };
 use crate::error::Result;
-use crate::store::{ChallengeRecord, OrderRecord, OrderState};
+use crate::store::{ChallengeKind, ChallengeRecord, OrderRecord, OrderState};
 
 fn read(row: &Columns<'_>) -> Result<OrderRecord> {
     Ok(OrderRecord {
@@ -180,9 +180,11 @@ impl SqlStore {
             "SELECT c.token, c.order_id, c.kind, c.identifier, c.key_authorization FROM challenges c
              JOIN orders o ON o.id = c.order_id
              JOIN deployments d ON d.certificate = o.certificate
-             WHERE d.agent = $1 AND o.state <> 'issued' AND o.state <> 'failed' ORDER BY c.token",
+             WHERE d.agent = $1 AND c.kind <> $2 AND o.state <> 'issued' AND o.state <> 'failed'
+             ORDER BY c.token",
         )
         .bind(agent.to_string())
+        .bind(ChallengeKind::Dns01.as_str())
         .fetch_all(&self.pool)
         .await
         .map_err(|e| fail("read", "challenges", e))?;
