@@ -47,6 +47,22 @@ fn values_that_cannot_be_are_said_with_their_line() {
 }
 
 #[test]
+fn what_a_dns_provider_lacks_is_said_with_its_line() {
+    let mut vault = Vault::new();
+    let entries = "[[acme.dns]]\nprovider = \"route35\"\n[[acme.dns]]\nprovider = \"ovh\"\n";
+    vault.reconfigure("[policy]\n", &format!("{entries}[policy]\n"));
+    let line = |text: &str| 1 + vault.config.lines().position(|line| line == text).unwrap();
+    let (unknown, lacking) = (line("provider = \"route35\""), line("provider = \"ovh\"") - 1);
+    let file = vault.file("vault.toml");
+    fs::write(&file, &vault.config).unwrap();
+    let mut command = Command::new(ours("vaultd"));
+    command.arg("check-config").arg("--config").arg(&file);
+    let ended = run(command);
+    ended.refused(2, &format!("line {unknown}: [[acme.dns]] provider: there is none"));
+    ended.refused(2, &format!("line {lacking}: [[acme.dns]]: provider ovh needs credentials"));
+}
+
+#[test]
 fn a_configuration_that_is_right_is_said_to_be() {
     let vault = Vault::new();
     let file = vault.file("vault.toml");

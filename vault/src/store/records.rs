@@ -335,7 +335,7 @@ pub struct OrderRecord {
     pub updated_at: OffsetDateTime,
 }
 
-/// A challenge that agents present while its order is open.
+/// A challenge that agents or the DNS present while its order is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChallengeRecord {
     /// The CA's token.
