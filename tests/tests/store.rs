@@ -20,6 +20,7 @@ mod store {
     mod opening;
     mod orders;
     mod restoration;
+    mod rollouts;
     mod snapshot;
     mod unused_keys;
     mod writers;

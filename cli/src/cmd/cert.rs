@@ -1,5 +1,6 @@
 //! `vaultctl cert`.
 
+mod rollout;
 mod rows;
 mod update;
 mod wait;
@@ -93,6 +94,11 @@ pub enum Cert {
         #[arg(long = "from", value_name = "AGENT", required = true, num_args = 1..)]
         from: Vec<String>,
     },
+    /// Shows how far a new version has come on its way to several agents.
+    ///
+    /// One of them, the canary, gets it first; the rest follows once it is proven there.
+    #[command(after_help = "Example: vaultctl cert rollout shop --resume")]
+    Rollout(rollout::Rollout),
 }
 
 /// What to issue.
@@ -138,6 +144,9 @@ pub struct Issue {
     /// certificate, or its SHA-256 fingerprint.
     #[arg(long, value_name = "ISSUER")]
     preferred_chain: Option<String>,
+    /// Which of several agents gets each new version first; unless set the vault chooses.
+    #[arg(long, value_name = "AGENT")]
+    canary: Option<String>,
     /// An agent that gets it; may be repeated.
     #[arg(long = "deploy-to", value_name = "AGENT", num_args = 1..)]
     deploy_to: Vec<String>,
@@ -172,6 +181,7 @@ fn issue_request(args: Issue) -> v1::IssueCertificateRequest {
         rotate_key: args.rotate_key,
         fallback: args.fallback,
         preferred_chain: args.preferred_chain.unwrap_or_default(),
+        canary: args.canary.unwrap_or_default(),
     }
 }
 
@@ -212,6 +222,7 @@ pub async fn run(context: &Context, verb: Cert) -> Result<()> {
             certificates.delete_certificate(call(request)).await?;
             return Ok(());
         }
+        Cert::Rollout(args) => return rollout::run(context, &client, args).await,
         Cert::Issue(args) => {
             let wait = args.wait;
             let issued = certificates.issue_certificate(call(issue_request(args))).await?;

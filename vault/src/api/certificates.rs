@@ -11,7 +11,7 @@ use vault_proto::{
     v1::{self, certificate_service_server::CertificateService},
 };
 
-use super::{Context, convert};
+use super::{Context, convert, rollouts};
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
@@ -47,6 +47,7 @@ fn declaration(request: v1::IssueCertificateRequest) -> Result<Declaration> {
         custody: convert::custody(request.custody()),
         algorithm: convert::algorithm(request.algorithm()).unwrap_or(Algorithm::EcP256),
         deploy_to: agents(&request.deploy_to)?,
+        canary: rollouts::agent(&request.canary)?,
         must_staple: request.must_staple,
         settings: CertificateSettings {
             challenge: request.challenge.parse()?,
@@ -79,6 +80,7 @@ fn settings_change(request: v1::UpdateCertificateRequest) -> Result<SettingsChan
         rotate_key: request.rotate_key,
         fallback: request.fallback.map(|list| accounts(&list.names)).transpose()?,
         preferred_chain: request.preferred_chain.map(profile),
+        canary: request.canary.map(|name| rollouts::agent(&name)).transpose()?,
     };
     if change == SettingsChange::default() {
         let subject = format!("certificate {}", request.name);
@@ -95,12 +97,13 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         0 => None,
         current => context.store.version(&record.name, current).await?,
     };
-    let deployments = context.store.deployments_of(&record.name).await?;
+    let deployments = rollouts::deployments(context, &record).await?;
     let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
     let names = record.fallback.iter().map(ToString::to_string).collect();
     let issued_by = version.as_ref().map(|v| v.account.to_string()).unwrap_or_default();
     let orders_with = record.account_in_turn().to_string();
+    let rollout = rollouts::summary(context, &record.name).await?;
     Ok(v1::Certificate {
         name: record.name.to_string(),
         account: record.account.to_string(),
@@ -119,7 +122,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         last_error: record.last_error.unwrap_or_default(),
         failed_attempts: record.failed_attempts,
         chain_pem: version.map(|version| version.chain_pem).unwrap_or_default(),
-        deployments: deployments.into_iter().map(v1::Deployment::from).collect(),
+        deployments,
         key_id: key_id.map(|id| id.to_string()).unwrap_or_default(),
         profile: record.profile.unwrap_or_default(),
         must_staple: record.must_staple,
@@ -129,6 +132,9 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         preferred_chain: record.preferred_chain.unwrap_or_default(),
         issued_by,
         orders_with,
+        rollout_state: rollout.state,
+        canary: rollout.canary,
+        rollout_detail: rollout.detail,
     })
 }
 
@@ -302,5 +308,29 @@ impl CertificateService for Certificates {
         let change = self.0.rooms()?.issuer.undeploy(&name, &from);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
         self.answer(&name).await
+    }
+
+    async fn get_rollout(
+        &self,
+        request: Request<v1::GetRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let who = self.0.principal(&request).await?;
+        let name = name(&request.into_inner().name)?;
+        self.0.allow(&who, Action::CertificateRead, &format!("certificate/{name}")).await?;
+        Ok(Response::new(rollouts::whole(&self.0, &name).await?))
+    }
+
+    async fn change_rollout(
+        &self,
+        request: Request<v1::ChangeRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let (name, change) = (name(&request.name)?, rollouts::Change::read(&request)?);
+        let detail = json!({ "change": change.as_str() });
+        let resource = format!("certificate/{name}");
+        let done = change.make(&self.0, &name);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, done).await?;
+        Ok(Response::new(rollouts::whole(&self.0, &name).await?))
     }
 }

@@ -14,6 +14,7 @@ mod kek;
 mod keys;
 mod principal;
 mod restore;
+mod rollouts;
 mod server;
 mod sessions;
 mod status;

@@ -10,6 +10,7 @@ mod drills;
 mod history;
 mod recent;
 mod records;
+mod rollouts;
 pub mod sql;
 
 use async_trait::async_trait;
@@ -24,13 +25,23 @@ pub use drills::{DrillCheck, DrillRecord, Drills};
 pub use history::{BackupRecord, BackupState, History, ScheduleRecord};
 pub use recent::Recent;
 pub use records::*;
+pub use rollouts::{RolloutRecord, RolloutState, Rollouts};
 
 use crate::error::Result;
 
 /// The vault's state.
 #[async_trait]
 pub trait Store:
-    Keys + Accounts + Certificates + Agents + Settings + History + Drills + DnsRecords + Alerts
+    Keys
+    + Accounts
+    + Certificates
+    + Rollouts
+    + Agents
+    + Settings
+    + History
+    + Drills
+    + DnsRecords
+    + Alerts
 {
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;
@@ -169,7 +180,7 @@ pub trait Certificates: Send + Sync {
 
     /// Ends an order as `Issued`, adds its version, makes it the certificate's current one with
     /// status `Issued`, no failures and `renew_at`, has agents that refused an earlier version be
-    /// waited for again, and removes the order's challenges: all in one transaction.
+    /// waited for again, begins its rollout, and removes the order's challenges: all in one transaction.
     async fn record_issuance(
         &self,
         order: OrderId,
