@@ -161,7 +161,7 @@ rows! {
         challenge: Word, custody: Word, algorithm: Word, profile: Option<String>,
         must_staple: i64, tls_use: Word, rotate_key: i64,
         fallback: Json<Vec<AccountName>>, preferred_chain: Option<String>, ca_place: u32,
-        ca_failures: u32, status: Word, current_version: u64, key_id: Option<KeyId>, renew_at: i64, failed_attempts: u32, last_error: Option<String>,
+        ca_failures: u32, canary: Option<AgentName>, status: Word, current_version: u64, key_id: Option<KeyId>, renew_at: i64, failed_attempts: u32, last_error: Option<String>,
         created_at: i64,
     }
     /// A version of a certificate.

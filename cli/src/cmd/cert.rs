@@ -1,6 +1,7 @@
 //! `vaultctl cert`.
 
 mod plan;
+mod rollout;
 mod rows;
 mod update;
 mod wait;
@@ -104,6 +105,11 @@ pub enum Cert {
         #[arg(long = "from", value_name = "AGENT", required = true, num_args = 1..)]
         from: Vec<String>,
     },
+    /// Shows how far a new version has come on its way to several agents.
+    ///
+    /// One of them, the canary, gets it first; the rest follows once it is proven there.
+    #[command(after_help = "Example: vaultctl cert rollout shop --resume")]
+    Rollout(rollout::Rollout),
 }
 
 /// What to issue.
@@ -152,6 +158,9 @@ pub struct Issue {
     /// A maintenance window, UTC, in which it is renewed, such as "Sat 02:00-04:00"; may be repeated.
     #[arg(long = "window", value_name = "WINDOW")]
     windows: Vec<String>,
+    /// Which of several agents gets each new version first; unless set the vault chooses.
+    #[arg(long, value_name = "AGENT")]
+    canary: Option<String>,
     /// An agent that gets it; may be repeated.
     #[arg(long = "deploy-to", value_name = "AGENT", num_args = 1..)]
     deploy_to: Vec<String>,
@@ -187,6 +196,7 @@ fn issue_request(args: Issue) -> v1::IssueCertificateRequest {
         fallback: args.fallback,
         preferred_chain: args.preferred_chain.unwrap_or_default(),
         windows: args.windows,
+        canary: args.canary.unwrap_or_default(),
     }
 }
 
@@ -228,6 +238,7 @@ pub async fn run(context: &Context, verb: Cert) -> Result<()> {
             certificates.delete_certificate(call(request)).await?;
             return Ok(());
         }
+        Cert::Rollout(args) => return rollout::run(context, &client, args).await,
         Cert::Issue(args) => {
             let wait = args.wait;
             let issued = certificates.issue_certificate(call(issue_request(args))).await?;

@@ -100,6 +100,8 @@ fn what_is_not_there_is_3() {
         &["cert", "delete", "no", "--yes"],
         &["cert", "deploy", "no", "--to", "web1"],
         &["cert", "undeploy", "no", "--from", "web1"],
+        &["cert", "rollout", "no"],
+        &["cert", "rollout", "no", "--resume"],
         &["cert", "undeploy", CERTIFICATE, "--from", "no"],
         &["cert", "chain", CERTIFICATE],
         &["agent", "show", "no"],

@@ -67,6 +67,7 @@ fn a_bad_name_is_refused_by_every_verb_that_takes_one() {
         (&["cert", "deploy"], &["--to", "web1"]),
         (&["cert", "undeploy"], &["--from", "web1"]),
         (&["cert", "deploy", "--to"], &["--", CERTIFICATE]),
+        (&["cert", "rollout"], &["--resume"]),
         (&["agent", "token"], &[]),
         (&["agent", "show"], &[]),
         (&["agent", "evict"], &["--yes"]),
@@ -216,6 +217,7 @@ fn a_certificate_that_can_never_be_issued_is_not_declared() {
         ),
         (&["--challenge", "http-01", "--deploy-to", "web1", "--domain", "*.a.example"], "wildcard"),
         (&["--challenge", "http-01", "--deploy-to", "web1", "--algorithm", "dsa"], "dsa"),
+        (&["--challenge", "http-01", "--deploy-to", "web1", "--canary", "web2"], "canary web2"),
         (&["--challenge", "http-01", "--deploy-to", "web1", "--wait-timeout", "soon"], "soon"),
     ];
     for (rest, why) in cases {

@@ -75,6 +75,8 @@ fn an_update_that_names_no_change_or_a_bad_one_is_refused() {
         (&["--profile", ""], "profile"),
         (&["--profile", "shortlived", "--no-profile"], "--no-profile"),
         (&["--challenge", "email"], "email"),
+        (&["--canary", "web9"], "does not go to agent web9"),
+        (&["--canary", "web1", "--no-canary"], "--no-canary"),
         (&["--challenge", "dns-01"], "no DNS is set up"),
         (&["--domain", "other.example"], "--domain"),
         (&["--algorithm", "rsa-2048"], "--algorithm"),

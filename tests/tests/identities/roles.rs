@@ -87,6 +87,7 @@ const CHANGES: &[&str] = &[
     "cert delete shop --yes",
     "cert deploy shop --to web1",
     "cert undeploy shop --from web1 --yes",
+    "cert rollout shop --resume",
     "agent token web2",
     "agent evict web1 --yes",
     "operator issue eve2 --out DIR/eve2",

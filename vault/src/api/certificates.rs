@@ -11,7 +11,7 @@ use vault_proto::{
     v1::{self, certificate_service_server::CertificateService},
 };
 
-use super::{Context, convert, plan};
+use super::{Context, convert, plan, rollouts};
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
@@ -48,6 +48,7 @@ fn declaration(request: v1::IssueCertificateRequest) -> Result<Declaration> {
         custody: convert::custody(request.custody()),
         algorithm: convert::algorithm(request.algorithm()).unwrap_or(Algorithm::EcP256),
         deploy_to: agents(&request.deploy_to)?,
+        canary: rollouts::agent(&request.canary)?,
         must_staple: request.must_staple,
         settings: CertificateSettings {
             challenge: request.challenge.parse()?,
@@ -82,6 +83,7 @@ fn settings_change(request: v1::UpdateCertificateRequest) -> Result<SettingsChan
         fallback: request.fallback.map(|list| accounts(&list.names)).transpose()?,
         preferred_chain: request.preferred_chain.map(profile),
         windows: request.windows.map(|list| convert::windows(&list.windows)).transpose()?,
+        canary: request.canary.map(|name| rollouts::agent(&name)).transpose()?,
     };
     if change == SettingsChange::default() {
         let subject = format!("certificate {}", request.name);
@@ -100,7 +102,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         current => context.store.version(&record.name, current).await?,
     };
     let plan = issuer.renewal_plan(&record, version.as_ref()).await?;
-    let deployments = context.store.deployments_of(&record.name).await?;
+    let deployments = rollouts::deployments(context, &record).await?;
     let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
     let names = record.fallback.iter().map(ToString::to_string).collect();
@@ -108,6 +110,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
     let orders_with = record.account_in_turn().to_string();
     let wanted = record.preferred_chain.as_deref().zip(version.as_ref());
     let chain_note = wanted.and_then(|(issuer, v)| preferred::note(&v.chain_pem, issuer));
+    let rollout = rollouts::summary(context, &record.name).await?;
     Ok(v1::Certificate {
         name: record.name.to_string(),
         account: record.account.to_string(),
@@ -126,7 +129,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         last_error: record.last_error.unwrap_or_default(),
         failed_attempts: record.failed_attempts,
         chain_pem: version.map(|version| version.chain_pem).unwrap_or_default(),
-        deployments: deployments.into_iter().map(v1::Deployment::from).collect(),
+        deployments,
         key_id: key_id.map(|id| id.to_string()).unwrap_or_default(),
         profile: record.profile.unwrap_or_default(),
         must_staple: record.must_staple,
@@ -143,6 +146,9 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         renewal_window_end: plan.window.map(|window| convert::timestamp(window.end)),
         explanation_url: plan.explanation.map(String::from).unwrap_or_default(),
         renewal_reason: plan.reason.to_string(),
+        rollout_state: rollout.state,
+        canary: rollout.canary,
+        rollout_detail: rollout.detail,
     })
 }
 
@@ -343,5 +349,29 @@ impl CertificateService for Certificates {
         let who = self.0.principal(&request).await?;
         self.0.allow(&who, Action::CertificateRead, "certificate/*").await?;
         Ok(Response::new(plan::rehearse(&self.0, &request.into_inner()).await?))
+    }
+
+    async fn get_rollout(
+        &self,
+        request: Request<v1::GetRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let who = self.0.principal(&request).await?;
+        let name = name(&request.into_inner().name)?;
+        self.0.allow(&who, Action::CertificateRead, &format!("certificate/{name}")).await?;
+        Ok(Response::new(rollouts::whole(&self.0, &name).await?))
+    }
+
+    async fn change_rollout(
+        &self,
+        request: Request<v1::ChangeRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let who = self.0.principal(&request).await?;
+        let request = request.into_inner();
+        let (name, change) = (name(&request.name)?, rollouts::Change::read(&request)?);
+        let detail = json!({ "change": change.as_str() });
+        let resource = format!("certificate/{name}");
+        let done = change.make(&self.0, &name);
+        self.0.audited(&who, Action::CertificateManage, &resource, detail, done).await?;
+        Ok(Response::new(rollouts::whole(&self.0, &name).await?))
     }
 }

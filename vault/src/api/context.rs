@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::identities::Identities;
 use crate::keyless::Keyless;
 use crate::policy::{Action, Authorizer, Principal};
-use crate::push::Hub;
+use crate::push::{Hub, Rollouts};
 use crate::renewal::Issuer;
 use crate::signing::{Finding, Signing};
 use crate::store::Store;
@@ -40,6 +40,8 @@ pub struct Rooms {
     pub hub: Arc<Hub>,
     /// Orders.
     pub issuer: Issuer,
+    /// New versions on one agent first.
+    pub rollouts: Rollouts,
     /// Agents' web servers' signatures.
     pub keyless: Keyless,
     /// Wakes the runner: something is due.

@@ -142,6 +142,7 @@ impl From<DeploymentRecord> for v1::Deployment {
             status: deployment.status.to_string(),
             detail: deployment.detail,
             updated_at: Some(timestamp(deployment.updated_at)),
+            wanted_version: 0,
         }
     }
 }

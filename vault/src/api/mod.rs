@@ -16,6 +16,7 @@ mod keys;
 mod plan;
 mod principal;
 mod restore;
+mod rollouts;
 mod server;
 mod sessions;
 mod status;

@@ -23,7 +23,7 @@ use crate::keystore::{
     KeyStore, TokenInfo,
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
 };
-use crate::push::Hub;
+use crate::push::{Hub, Rollouts};
 use crate::renewal::{
     Aftermath, Ari, Issuer, IssuerParts, Planning, Presenters, Runner, planner::Policy,
 };
@@ -117,7 +117,10 @@ pub(super) fn assemble(
 ) -> Result<Opened> {
     let Parts { config, store, clock, .. } = parts.clone();
     let alerts = Alerts::new(store.clone(), parts.audit.clone(), clock.clone());
-    let hub = Hub::new(store.clone(), clock.clone());
+    let patience = Duration::try_from(config.rollout.canary_patience)
+        .map_err(|e| Error::invalid("read", "[rollout] canary_patience", e))?;
+    let hub = Hub::with_patience(store.clone(), clock.clone(), patience);
+    let rollouts = Rollouts::new(hub.clone(), alerts.clone());
     let options = acme::Options { request_timeout: config.acme.request_timeout };
     let accounts = Accounts::new(store.clone(), signing.clone(), clock.clone(), options);
     let policy = Policy { renew_after: config.acme.renew_after };
@@ -178,6 +181,7 @@ pub(super) fn assemble(
         hub,
         issuer,
         keyless,
+        rollouts,
         wake: runner.waker(),
         accounts,
         backups,

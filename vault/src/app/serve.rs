@@ -184,6 +184,11 @@ impl Server {
             self.stop.clone(),
         ));
         self.tasks.spawn(keep_backups(rooms.clone(), self.stop.clone()));
+        let (rollouts, stop) = (rooms.rollouts.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            rollouts.run(stop).await;
+            Ok(())
+        });
         self.tasks.spawn(watch_health(rooms, reporter.clone(), self.stop.clone()));
         if let Some(dns) = opened.dns {
             let stop = self.stop.clone();

@@ -36,6 +36,8 @@ pub struct Config {
     pub acme: Acme,
     /// Who is who.
     pub policy: Policy,
+    /// How new versions come to several agents.
+    pub rollout: Rollout,
 }
 
 /// `[hsm]`
@@ -213,6 +215,22 @@ impl Default for Acme {
             dns: Vec::new(),
             limits: Vec::new(),
         }
+    }
+}
+
+/// `[rollout]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// How long the agent that gets a new version first has to prove it, before another agent is
+    /// tried. Default 1 h: a web server that is restarted is back by then.
+    #[serde(with = "humantime_serde")]
+    pub canary_patience: Duration,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { canary_patience: Duration::from_secs(3600) }
     }
 }
 

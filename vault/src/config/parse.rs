@@ -26,7 +26,7 @@ impl fmt::Display for Fault {
     }
 }
 
-const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "backup", "acme", "policy"];
+const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "backup", "acme", "policy", "rollout"];
 
 /// Reads and checks a configuration file.
 ///
@@ -60,7 +60,8 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     let backup = reader.optional("backup");
     let acme = reader.optional("acme");
     let policy = reader.table("policy");
-    let config = match (hsm, store, listen, audit, backup, acme, policy) {
+    let rollout = reader.optional("rollout");
+    let config = match (hsm, store, listen, audit, backup, acme, policy, rollout) {
         (
             Some(hsm),
             Some(store),
@@ -69,7 +70,8 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
             Some(backup),
             Some(acme),
             Some(policy),
-        ) => Config { hsm, store, listen, audit, backup, acme, policy },
+            Some(rollout),
+        ) => Config { hsm, store, listen, audit, backup, acme, policy, rollout },
         _ => return Err(reader.sorted()),
     };
     reader.validate(&config);
@@ -256,6 +258,7 @@ trust_domain = "example.org"
         let config = parse(GOOD).unwrap();
         assert_eq!(config.hsm.workers, 4);
         assert_eq!(config.acme.concurrent_orders, 16);
+        assert_eq!(config.rollout.canary_patience.as_secs(), 3600);
     }
 
     #[test]

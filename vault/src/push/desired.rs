@@ -180,14 +180,19 @@ async fn wanted(
     certificate: &CertificateRecord,
     order: Option<OrderRecord>,
 ) -> Result<v1::WantedCertificate> {
-    let View { store, clock, foreign, .. } = view;
+    let View { store, clock, foreign, agent } = view;
     let held = foreign.iter().find(|held| held.certificate == certificate.name);
-    let mut version = match certificate.current_version {
+    let rolled_out = store.wanted_version(&certificate.name, agent).await?;
+    let mut version = match rolled_out.unwrap_or(certificate.current_version) {
         0 => None,
-        current => store.version(&certificate.name, current).await?,
+        wanted => store.version(&certificate.name, wanted).await?,
     };
     let mut tls_keys = Vec::new();
-    let in_use = versions_in_use(store, certificate, clock).await?;
+    let mut in_use = versions_in_use(store, certificate, clock).await?;
+    if let Some(version) = &version {
+        // The first key is the one that goes with the chain.
+        in_use.sort_by_key(|one| one.key_id != version.key_id);
+    }
     if let Some(held) = held
         && held.is_newer_than(version.as_ref(), clock.now())
         && held.is_of_use(store, certificate, &in_use, clock.now()).await?

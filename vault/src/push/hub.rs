@@ -25,6 +25,9 @@ use crate::store::Store;
 /// needs milliseconds; one that is just reconnecting needs its backoff.
 const PRESENT_DEADLINE: Duration = Duration::from_secs(45);
 
+/// How long a canary has, unless the configuration says it.
+const PATIENCE: time::Duration = time::Duration::hours(1);
+
 /// Knows which agents are connected and brings them the desired state.
 pub struct Hub {
     pub(super) store: Arc<dyn Store>,
@@ -33,6 +36,10 @@ pub struct Hub {
     /// What agents said of challenges; `Err` holds the reason of a nack.
     presented: Mutex<HashMap<(AgentName, String), Result<(), String>>>,
     next_session: AtomicU64,
+    /// Certificates whose rollouts have to be looked at.
+    pub(super) rollouts: Pending,
+    /// How long a canary has before another agent is tried.
+    pub(super) patience: time::Duration,
     /// Counts changes of anything that a watcher may look at.
     revision: watch::Sender<u64>,
 }
@@ -55,12 +62,23 @@ pub struct Session {
 impl Hub {
     /// A hub without sessions.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::with_patience(store, clock, PATIENCE)
+    }
+
+    /// A hub whose canaries have this long before another agent is tried.
+    pub fn with_patience(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        patience: time::Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
             sessions: Mutex::default(),
             presented: Mutex::default(),
             next_session: AtomicU64::new(1),
+            rollouts: Pending::default(),
+            patience,
             revision: watch::Sender::new(0),
         })
     }
@@ -76,6 +94,8 @@ impl Hub {
         }
         // What was presented on the old connection may not be there any more.
         self.presented().retain(|(name, _), _| *name != agent);
+        // Somebody may be waiting for it.
+        self.rollouts.mark_all();
         self.bump();
         Session { hub: self.clone(), agent, id, pending, closed }
     }
@@ -118,12 +138,14 @@ impl Hub {
                 self.sessions().values().for_each(|handle| handle.pending.mark_all());
             }
         }
+        self.rollouts.mark(certificate);
         self.bump();
     }
 
     /// Something changed that this agent shall have of the certificate, or that it shall have none.
     pub fn changed_on(&self, agent: &AgentName, certificate: &CertificateName) {
         self.mark(agent, certificate);
+        self.rollouts.mark(certificate);
         self.bump();
     }
 

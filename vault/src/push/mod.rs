@@ -10,8 +10,11 @@ mod desired;
 mod foreign;
 mod hub;
 mod report;
+mod rollout;
+mod rollouts;
 
 pub use changes::Changes;
 pub use desired::{DesiredState, View};
 pub use foreign::Foreign;
 pub use hub::{Hub, Session};
+pub use rollouts::Rollouts;

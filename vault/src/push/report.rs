@@ -50,9 +50,13 @@ impl Hub {
             return Ok(());
         };
         let current = self.store.certificate(name).await?.map_or(0, |c| c.current_version);
-        if outcome == v1::Outcome::Failed && version < current {
-            // A newer version was issued meanwhile; this says nothing of it.
-            return Ok(());
+        let is_refused = outcome == v1::Outcome::Failed && version <= current;
+        if is_refused {
+            let wanted = self.store.wanted_version(name, agent).await?.unwrap_or(current);
+            if version != wanted {
+                // Another version was wanted meanwhile; this says nothing of it.
+                return Ok(());
+            }
         }
         let Some(next) = advance(deployment, version, current, outcome, detail) else {
             return Err(Error::invalid(
@@ -69,6 +73,10 @@ impl Hub {
             _ => tracing::info!(%agent, certificate = %name, version, detail = next.detail, "held"),
         }
         self.store.update_deployment(&next).await?;
+        if is_refused && version == current {
+            self.refused(name, agent, &next.detail).await?;
+        }
+        self.rollouts.mark(name);
         self.bump();
         Ok(())
     }

@@ -34,6 +34,8 @@ pub struct Declaration {
     pub settings: CertificateSettings,
     /// Where it goes.
     pub deploy_to: Vec<AgentName>,
+    /// Who of these gets each new version first.
+    pub canary: Option<AgentName>,
 }
 
 /// What is being done about a certificate now.
@@ -111,6 +113,9 @@ impl Issuer {
             created_at: now,
         };
         self.store.insert_certificate(&certificate, &new.deploy_to).await?;
+        if let Some(canary) = &new.canary {
+            self.set_canary(&certificate.name, Some(canary)).await?;
+        }
         self.hub.changed(&certificate.name).await;
         Ok(certificate)
     }
@@ -230,7 +235,7 @@ impl Issuer {
     pub fn summary(new: &Declaration) -> serde_json::Value {
         let names: Vec<_> = new.identifiers.iter().map(ToString::to_string).collect();
         json!({ "change": "issue", "identifiers": names, "custody": new.custody,
-            "account": new.account, "deploy_to": new.deploy_to })
+            "account": new.account, "deploy_to": new.deploy_to, "canary": new.canary })
     }
 }
 
@@ -246,6 +251,10 @@ fn check(new: &Declaration) -> Result<()> {
     if new.custody == Custody::Agent && new.deploy_to.len() != 1 {
         return Err(invalid(format!("custody agent takes one agent, not {}", new.deploy_to.len()))
             .hint("pass --deploy-to once"));
+    }
+    if let Some(canary) = new.canary.as_ref().filter(|agent| !new.deploy_to.contains(agent)) {
+        return Err(invalid(format!("its canary {canary} is none of its agents"))
+            .hint("name one of --deploy-to"));
     }
     let challenge = new.settings.challenge;
     if new.deploy_to.is_empty() && challenge != ChallengeKind::Dns01 {

@@ -1,7 +1,7 @@
 //! Changes of a certificate's settings that leave it the same certificate.
 
 use serde_json::{Value, json};
-use vault_proto::ids::{AccountName, CertificateName};
+use vault_proto::ids::{AccountName, AgentName, CertificateName};
 
 use super::Issuer;
 use crate::error::{Error, Result};
@@ -24,6 +24,8 @@ pub struct SettingsChange {
     pub preferred_chain: Option<Option<String>>,
     /// When its web servers may change.
     pub windows: Option<Vec<MaintenanceWindow>>,
+    /// The agent that gets each new version first; `Some(None)` leaves it to the vault.
+    pub canary: Option<Option<AgentName>>,
 }
 
 impl SettingsChange {
@@ -49,6 +51,7 @@ impl SettingsChange {
             ("tls_use", self.tls_use.map(|tls_use| json!(tls_use))),
             ("rotate_key", self.rotate_key.map(|rotate| json!(rotate))),
             ("fallback", self.fallback.as_ref().map(|accounts| json!(accounts))),
+            ("canary", self.canary.as_ref().map(|agent| json!(agent))),
             ("preferred_chain", self.preferred_chain.as_ref().map(|issuer| json!(issuer))),
             ("windows", self.windows.as_ref().map(|windows| json!(windows))),
         ];
@@ -71,6 +74,7 @@ impl Issuer {
     pub async fn update(&self, name: &CertificateName, change: SettingsChange) -> Result<()> {
         let certificate = self.certificate(name).await?;
         let before = certificate.settings();
+        let canary = change.canary.clone();
         let after = change.of(before.clone());
         check("update", name, &certificate.identifiers, &after)?;
         self.presenters.of(after.challenge)?;
@@ -82,14 +86,42 @@ impl Issuer {
         if after.profile != before.profile {
             self.check_profile("update", &certificate.account, after.profile.as_deref()).await?;
         }
+        if let Some(Some(agent)) = &canary
+            && self.store.deployment(name, agent).await?.is_none()
+        {
+            return Err(not_there(name, agent));
+        }
         if !self.store.change_settings(name, &before, &after).await? {
             let why = "somebody else has changed it at the same time";
             return Err(Error::conflict("update", format!("certificate {name}"), why)
                 .hint("look at it with `vaultctl cert show`, and try again"));
         }
+        if let Some(canary) = canary {
+            self.set_canary(name, canary.as_ref()).await?;
+        }
         self.hub.changed(name).await;
         Ok(())
     }
+}
+
+impl Issuer {
+    /// Says who gets each new version of a certificate first.
+    pub(super) async fn set_canary(
+        &self,
+        name: &CertificateName,
+        agent: Option<&AgentName>,
+    ) -> Result<()> {
+        match (self.store.set_canary(name, agent).await?, agent) {
+            (false, Some(agent)) => Err(not_there(name, agent)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn not_there(name: &CertificateName, agent: &AgentName) -> Error {
+    let why = format!("it does not go to agent {agent}");
+    Error::invalid("set the canary of", format!("certificate {name}"), why)
+        .hint("name one of the agents that `vaultctl cert show` lists")
 }
 
 /// Refuses settings that no order could ever fulfil, or that some web server could not follow.
@@ -150,6 +182,7 @@ mod tests {
             fallback: Some(Vec::new()),
             preferred_chain: Some(Some("Root X2".to_owned())),
             windows: Some(Vec::new()),
+            canary: None,
         };
         let after = CertificateSettings {
             challenge: ChallengeKind::Http01,

@@ -13,6 +13,7 @@ mod placements;
 mod recent;
 mod records;
 mod renewal_info;
+mod rollouts;
 pub mod sql;
 
 use async_trait::async_trait;
@@ -32,6 +33,7 @@ pub use placements::{
 pub use recent::Recent;
 pub use records::*;
 pub use renewal_info::{RenewalInfoRecord, RenewalInfos};
+pub use rollouts::{RolloutRecord, RolloutState, Rollouts};
 
 use crate::error::Result;
 
@@ -42,6 +44,7 @@ pub trait Store:
     + Accounts
     + Certificates
     + Placements
+    + Rollouts
     + Agents
     + Settings
     + History
@@ -181,7 +184,7 @@ pub trait Certificates: Send + Sync {
 
     /// Ends an order as `Issued`, adds its version, makes it the certificate's current one with
     /// status `Issued`, no failures and `renew_at`, has agents that refused an earlier version be
-    /// waited for again, and removes the order's challenges: all in one transaction.
+    /// waited for again, begins its rollout, and removes the order's challenges: all in one transaction.
     async fn record_issuance(
         &self,
         order: OrderId,

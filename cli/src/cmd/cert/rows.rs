@@ -29,6 +29,9 @@ pub(super) struct Shown {
     windows: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     waits_for: Option<String>,
+    rollout_state: String,
+    rollout_detail: String,
+    canary: String,
     key_id: String,
     version: u64,
     serial: String,
@@ -49,6 +52,7 @@ pub(super) struct Shown {
 struct Deployment {
     agent: String,
     held_version: u64,
+    wanted_version: u64,
     status: String,
     detail: String,
     updated_at: Option<String>,
@@ -81,6 +85,7 @@ impl From<v1::Certificate> for Shown {
         let deployment = |d: v1::Deployment| Deployment {
             agent: d.agent,
             held_version: d.held_version,
+            wanted_version: d.wanted_version,
             status: d.status,
             detail: d.detail,
             updated_at: output::time(d.updated_at),
@@ -114,6 +119,9 @@ impl From<v1::Certificate> for Shown {
             orders_with: c.orders_with,
             windows: c.windows,
             waits_for: Some(c.waits_for).filter(|text| !text.is_empty()),
+            rollout_state: c.rollout_state,
+            rollout_detail: c.rollout_detail,
+            canary: c.canary,
             key_id: c.key_id,
             version: c.version,
             serial: c.serial,

@@ -44,6 +44,12 @@ struct Changes {
     /// Take the CA's default chain.
     #[arg(long, conflicts_with = "preferred_chain")]
     no_preferred_chain: bool,
+    /// Which of several agents gets each new version first, from the next one on.
+    #[arg(long, value_name = "AGENT", value_parser = NonEmptyStringValueParser::new())]
+    canary: Option<String>,
+    /// Let the vault choose it.
+    #[arg(long, conflicts_with = "canary")]
+    no_canary: bool,
     /// How control of the names is proven.
     #[arg(long, value_enum)]
     challenge: Option<ChallengeName>,
@@ -67,6 +73,8 @@ impl Update {
             no_fallback,
             preferred_chain,
             no_preferred_chain,
+            canary,
+            no_canary,
             challenge,
             window,
             no_window,
@@ -82,6 +90,7 @@ impl Update {
             fallback: fallback.map(|names| v1::AccountList { names }),
             preferred_chain: if no_preferred_chain { Some(String::new()) } else { preferred_chain },
             windows: windows.map(|windows| v1::WindowList { windows }),
+            canary: if no_canary { Some(String::new()) } else { canary },
         }
     }
 }

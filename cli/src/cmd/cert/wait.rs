@@ -79,6 +79,9 @@ fn judge(now: &v1::Certificate, version: u64, failures: u32) -> Verdict {
             false => Verdict::NotYet,
         };
     }
+    if matches!(now.rollout_state.as_str(), "stopped" | "abandoned") {
+        return Verdict::Failed(now.rollout_detail.clone());
+    }
     for deployment in &now.deployments {
         if deployment.held_version >= now.version {
             continue;
@@ -120,5 +123,17 @@ mod tests {
         assert_eq!(judge(&certificate(0, 0, &[]), 1, 0), Verdict::NotYet);
         assert!(matches!(judge(&certificate(0, 1, &[]), 1, 0), Verdict::Failed(_)));
         assert!(matches!(judge(&certificate(2, 0, &[(1, "failed")]), 2, 0), Verdict::Failed(_)));
+        for (state, verdict) in [
+            ("running", Verdict::NotYet),
+            ("stopped", Verdict::Failed("why".to_owned())),
+            ("abandoned", Verdict::Failed("why".to_owned())),
+        ] {
+            let now = v1::Certificate {
+                rollout_state: state.to_owned(),
+                rollout_detail: "why".to_owned(),
+                ..certificate(2, 0, &[(1, "serving"), (1, "serving")])
+            };
+            assert_eq!(judge(&now, 2, 0), verdict);
+        }
     }
 }

@@ -66,6 +66,7 @@ CREATE TABLE certificates (
     preferred_chain {TEXT},
     ca_place        BIGINT NOT NULL,
     ca_failures     BIGINT NOT NULL,
+    canary          {TEXT},
     status          {TEXT} NOT NULL,
     current_version BIGINT NOT NULL,
     key_id          {TEXT} REFERENCES keys (id),
@@ -143,6 +144,23 @@ CREATE TABLE deployments (
     PRIMARY KEY (certificate, agent)
 );
 CREATE INDEX deployments_by_agent ON deployments (agent);
+-- Who is sent which version while a new one is tried; without a row the current one.
+CREATE TABLE rollouts (
+    certificate {TEXT} PRIMARY KEY REFERENCES certificates (name),
+    version     BIGINT NOT NULL,
+    base        BIGINT NOT NULL,
+    canary      {TEXT},
+    state       {TEXT} NOT NULL,
+    since       BIGINT NOT NULL,
+    detail      {TEXT} NOT NULL,
+    revision    BIGINT NOT NULL
+);
+CREATE TABLE rollout_agents (
+    certificate    {TEXT} NOT NULL REFERENCES rollouts (certificate),
+    agent          {TEXT} NOT NULL,
+    wanted_version BIGINT NOT NULL,
+    PRIMARY KEY (certificate, agent)
+);
 CREATE TABLE backups (
     id              {TEXT} PRIMARY KEY,
     created_at      BIGINT NOT NULL,

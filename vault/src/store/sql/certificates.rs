@@ -7,7 +7,7 @@ use url::Url;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, OrderId};
 
 use super::{
-    SqlStore, deployments, fail, one,
+    SqlStore, deployments, fail, one, rollouts,
     row::{Columns, all, int, json, maybe, micros, opt_text, text},
     versions,
 };
@@ -99,6 +99,7 @@ impl SqlStore {
             return Err(Error::conflict("delete", &subject, "it is deployed")
                 .hint("end its deployments first with `vaultctl cert undeploy`"));
         }
+        rollouts::clear(&mut tx, name).await?;
         for query in [
             // Whether something comes of it at the CA will not be known.
             "UPDATE placements SET state = 'issued' WHERE certificate = $1 AND state = 'open'",

@@ -94,7 +94,14 @@ impl SqlStore {
             .execute(&self.pool)
             .await
             .map_err(|e| fail("remove", &subject, e))?;
-        one("remove", &subject, done.rows_affected())
+        one("remove", &subject, done.rows_affected())?;
+        sqlx::query("UPDATE certificates SET canary = NULL WHERE name = $1 AND canary = $2")
+            .bind(certificate.to_string())
+            .bind(agent.to_string())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(|e| fail("change", &format!("certificate {certificate}"), e))
     }
 
     pub(super) async fn one_deployment(

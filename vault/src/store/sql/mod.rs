@@ -16,6 +16,7 @@ mod orders;
 mod placements;
 mod renewal_info;
 mod restoration;
+mod rollouts;
 mod row;
 mod settings;
 mod snapshot;

@@ -9,7 +9,7 @@ use super::{
     row::{Columns, all, int, micros, opt_text, text},
 };
 use crate::error::Result;
-use crate::store::{ChallengeKind, ChallengeRecord, OrderRecord, OrderState};
+use crate::store::{ChallengeRecord, OrderRecord, OrderState};
 
 fn read(row: &Columns<'_>) -> Result<OrderRecord> {
     Ok(OrderRecord {

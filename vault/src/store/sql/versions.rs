@@ -54,6 +54,7 @@ impl SqlStore {
         .execute(&mut *tx)
         .await
         .map_err(failed)?;
+        super::rollouts::begin(&mut tx, version).await?;
         let done = sqlx::query(
             "UPDATE certificates SET current_version = $2, status = $3, key_id = $4, renew_at = $5,
              failed_attempts = 0, last_error = NULL, ca_place = 0, ca_failures = 0, requested = 0,
