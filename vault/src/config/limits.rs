@@ -184,4 +184,27 @@ mod tests {
         let own = CaLimits { orders_at_once: NonZeroU32::new(2), ..CaLimits::none(&le) };
         assert_eq!(CaLimits::of(std::slice::from_ref(&own), &le), own);
     }
+
+    const REST: &str = "[hsm]\nuri = \"pkcs11:token=v?module-path=/m.so\"\npin = { env = \"P\" }\n\
+        [store]\nurl = \"sqlite:/v.db\"\n[audit]\npath = \"/a\"\n[policy]\ntrust_domain = \"t\"\n\
+        [listen]\naddress = \"127.0.0.1:1\"\nadmin_socket = \"/s\"\n";
+
+    #[test]
+    fn each_fault_is_said_with_its_line() {
+        let directory = "directory = \"https://ca.example/directory\"";
+        for (lines, line, said) in [
+            (format!("{directory}\norders_per_account = \"300\""), 3, "300/3h"),
+            (format!("{directory}\nfailures_per_name = 5"), 3, "invalid type"),
+            (format!("{directory}\norders_at_once = 0"), 3, "nonzero"),
+            (format!("{directory}\ncolour = 1"), 3, "colour"),
+            ("directory = \"ftp://ca.example\"".to_owned(), 1, "https://"),
+            (format!("{directory}\n[[acme.limits]]\n{directory}"), 1, "two entries"),
+        ] {
+            let faults = crate::config::parse(&format!("{REST}[[acme.limits]]\n{lines}\n"));
+            let faults = faults.unwrap_err();
+            let [fault] = &faults[..] else { panic!("{lines}: {faults:?}") };
+            assert!(fault.what.contains(said), "{lines}: {fault}");
+            assert_eq!(fault.line - REST.lines().count(), line, "{lines}: {fault}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! computed, tested and explained.
 //!
 //! `wish` says when a certificate alone would be renewed or tried again, `window` what its CA wants
-//! (RFC 9773), `maintenance` when its web servers may change, `budget` what its CA allows, and `schedule`
+//! (RFC 9773), `maintenance` when its web servers may change, `budget` what its CA allows, `gate` how that does, and `schedule`
 //! what all of that comes to for a fleet: what begins now, in which order, and when the next look is
 //! needed. `facts` makes of what is known of a certificate what the schedule works with; `forecast` plays
 //! the same schedule forward.
@@ -10,6 +10,7 @@
 pub mod budget;
 pub mod facts;
 pub mod forecast;
+pub mod gate;
 pub mod maintenance;
 pub mod schedule;
 mod window;

@@ -11,16 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::Moment;
 use super::budget::{Books, Demand, KeyId, Outcome};
 use super::facts::{Hold, Why};
+use super::gate::Gate;
 
 /// A certificate's number in a schedule.
 pub type Id = u32;
-
-/// Failures in a row of whatever is asked of a CA before it counts as away.
-const AWAY_AFTER: u32 = 3;
-/// How long a CA that is away is left alone at first; each further failure doubles it.
-const FIRST_PAUSE: Moment = 60_000_000;
-/// How long at most: once it is back, everything goes on within this.
-const LONGEST_PAUSE: Moment = 15 * FIRST_PAUSE;
 
 /// What an order is to the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,67 +106,6 @@ pub enum Wait {
     Place,
     /// Nothing: it is under way.
     Nothing,
-}
-
-/// How an account's CA does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gate {
-    at_once: usize,
-    under_way: usize,
-    failures: u32,
-    away_until: Moment,
-}
-
-impl Gate {
-    /// A CA that is there and takes so many orders at once.
-    pub fn new(at_once: Option<usize>) -> Self {
-        Self { at_once: at_once.unwrap_or(usize::MAX), under_way: 0, failures: 0, away_until: 0 }
-    }
-
-    /// As it has done before, where something is known of that.
-    #[must_use]
-    pub fn doing_as(mut self, before: Option<&Self>) -> Self {
-        if let Some(before) = before {
-            (self.failures, self.away_until) = (before.failures, before.away_until);
-        }
-        self
-    }
-
-    fn room(&self, now: Moment) -> usize {
-        match self.away_until > now {
-            true => 0,
-            // One asks whether it is back; the others need not.
-            false if self.failures >= AWAY_AFTER => 1usize.saturating_sub(self.under_way),
-            false => self.at_once.saturating_sub(self.under_way),
-        }
-    }
-
-    /// Something is under way there.
-    pub fn enter(&mut self) {
-        self.under_way += 1;
-    }
-
-    /// Something has ended: whether the CA did answer.
-    pub fn leave(&mut self, now: Moment, answered: bool) {
-        self.under_way = self.under_way.saturating_sub(1);
-        self.note(now, answered);
-    }
-
-    /// The CA did answer, or it did not.
-    pub fn note(&mut self, now: Moment, answered: bool) {
-        match answered {
-            true => (self.failures, self.away_until) = (0, 0),
-            // What was under way together fails together: that is one failure.
-            false if self.away_until > now => {}
-            false => {
-                self.failures = self.failures.saturating_add(1);
-                if let Some(times) = self.failures.checked_sub(AWAY_AFTER) {
-                    let pause = FIRST_PAUSE.saturating_mul(1 << times.min(8));
-                    self.away_until = now.saturating_add(pause.min(LONGEST_PAUSE));
-                }
-            }
-        }
-    }
 }
 
 /// Everybody's turn: rank, deadline, number.
@@ -297,7 +230,7 @@ impl Schedule {
             Place::UnderWay { .. } => Wait::Nothing,
             Place::Blocked(Block::Place) => Wait::Place,
             Place::Blocked(Block::Gate(gate)) => {
-                Wait::Ca(self.gates.get(*gate).map_or(0, |gate| gate.away_until))
+                Wait::Ca(self.gates.get(*gate).map_or(0, Gate::away_until))
             }
             Place::Blocked(Block::Budget(key)) => {
                 Wait::Budget(*key, self.books.free_at(*key, self.now, entry.class.can_wait()))
@@ -513,7 +446,7 @@ impl Schedule {
             let at = match block {
                 Block::Place => None,
                 Block::Gate(gate) => {
-                    self.gates.get(gate).map(|gate| gate.away_until).filter(|at| *at > now)
+                    self.gates.get(gate).map(Gate::away_until).filter(|at| *at > now)
                 }
                 Block::Budget(key) => self.books.free_at(key, now, can_wait),
             };

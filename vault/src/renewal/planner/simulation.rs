@@ -71,6 +71,21 @@ proptest! {
         prop_assert_eq!(world.run(false).orders, world.run(false).orders);
     }
 
+    /// Hundreds are due, and each would ask by itself.
+    #[test]
+    fn a_ca_that_is_away_is_asked_now_and_then_and_everybody_goes_on_once_it_is_back(
+        seed: u64, count in 100usize..300
+    ) {
+        let (away, back) = (30 * DAY, 35 * DAY);
+        let world = World { outages: vec![(away, back)], ..World::quiet(seed, count) };
+        let report = world.run(true);
+        let quarters = usize::try_from((back - away) / (HOUR / 4)).unwrap();
+        prop_assert!(report.in_vain.len() < quarters + 20, "{} times", report.in_vain.len());
+        let late = report.orders.iter().filter(|order| order.placed > back).map(|o| o.placed).min();
+        prop_assert!(late.is_some_and(|at| at < back + HOUR / 3), "{late:?}");
+        prop_assert_eq!(&report.ended, &[]);
+    }
+
     /// Half as much again as it needs, CAs that are away for five days: nothing that lives for weeks ends.
     #[test]
     fn a_fleet_within_its_budgets_loses_nothing_to_a_ca_that_is_away_for_five_days(

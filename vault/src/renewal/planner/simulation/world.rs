@@ -5,8 +5,9 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use crate::config::{CaLimits, Rate};
 use crate::renewal::planner::budget::{Demand, Outcome};
 use crate::renewal::planner::facts::Facts;
+use crate::renewal::planner::gate::Gate;
 use crate::renewal::planner::maintenance::Hours;
-use crate::renewal::planner::schedule::{Class, Gate, Id, Schedule, Wait};
+use crate::renewal::planner::schedule::{Class, Id, Schedule, Wait};
 use crate::renewal::planner::{Moment, Policy, Window, moment, renew_at, retry_at, seed, time_of};
 use crate::store::{Identifier, OrderKind};
 
@@ -73,6 +74,8 @@ pub(super) struct Report {
     pub(super) orders: Vec<Order>,
     pub(super) ended: Vec<Ended>,
     pub(super) replaced_in_time: Option<bool>,
+    /// When a CA was asked that was away.
+    pub(super) in_vain: Vec<Moment>,
 }
 
 struct Certificate {
@@ -279,6 +282,7 @@ impl Life<'_> {
         let exempt = certificate.window.is_some() && self.world.exempt;
         let order = self.report.orders.len();
         if away {
+            self.report.in_vain.push(now);
             self.ends.push(Reverse((now + ORDER / 6, id, usize::MAX)));
             return;
         }
