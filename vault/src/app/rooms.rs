@@ -108,6 +108,16 @@ async fn check_token(hsm: &Hsm, vault: &Vault) -> Result<TokenInfo> {
     Ok(token)
 }
 
+/// What orders, and what else is done beside it.
+fn runner(parts: &Parts, issuer: &Issuer) -> Runner {
+    let acme = &parts.config.acme;
+    let runner = Runner::new(issuer.clone(), acme.concurrent_orders);
+    let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
+    let ari = Ari::new(issuer.clone(), runner.waker());
+    let runner = runner.with_aftermath(aftermath);
+    if acme.ari { runner.with_ari(ari) } else { runner }
+}
+
 /// Everything above the spine.
 pub(super) fn assemble(
     parts: &Parts,
@@ -142,11 +152,7 @@ pub(super) fn assemble(
         planning: Planning::new(config.acme.limits.clone(), config.acme.concurrent_orders),
     });
     let issuer = if config.acme.ari { issuer.with_ari() } else { issuer };
-    let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
-    let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
-    let runner = runner.with_aftermath(aftermath);
-    let ari = Ari::new(issuer.clone(), runner.waker());
-    let runner = if config.acme.ari { runner.with_ari(ari) } else { runner };
+    let runner = runner(parts, &issuer);
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;

@@ -142,8 +142,8 @@ mod tests {
     #[test]
     fn whoever_is_replaced_young_again_and_again_is_left_alone_for_longer() {
         let life = Duration::days(90);
-        let issued = |ages: &[i64]| -> Vec<_> {
-            let mut time = 0;
+        let issued = |ages: &[i64]| -> Vec<(OffsetDateTime, Duration)> {
+            let mut time = 0i64;
             let mut all = vec![(at(0), life)];
             for age in ages {
                 time += age;
