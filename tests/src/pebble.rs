@@ -20,11 +20,19 @@ pub struct Behaviour {
     pub validity: u32,
     /// The port on 127.0.0.1 of the name server that it asks; without one every name leads there.
     pub dns: Option<u16>,
+    /// The OCSP responder that its certificates name.
+    pub ocsp: Option<String>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { nonce_reject: 20, external_account: None, validity: 157_766_400, dns: None }
+        Self {
+            nonce_reject: 20,
+            external_account: None,
+            validity: 157_766_400,
+            dns: None,
+            ocsp: None,
+        }
     }
 }
 
@@ -119,7 +127,16 @@ impl Pebble {
 
     /// The root of the certificates that it issues, PEM.
     pub fn issuer(&self) -> String {
-        let url = format!("https://{}/roots/0", self.management);
+        self.managed("roots/0")
+    }
+
+    /// The certificate that issues, and its key, PEM: for whoever revokes in its name.
+    pub fn intermediate(&self) -> (String, String) {
+        (self.managed("intermediates/0"), self.managed("intermediate-keys/0"))
+    }
+
+    fn managed(&self, path: &str) -> String {
+        let url = format!("https://{}/{path}", self.management);
         must("curl", &["-sf", "--cacert", &self.root().display().to_string(), &url])
     }
 
@@ -178,7 +195,7 @@ fn start_ca(
         "privateKey": dir.path().join("tls.key"),
         "httpPort": http01,
         "tlsPort": tls_alpn01,
-        "ocspResponderURL": "",
+        "ocspResponderURL": behaviour.ocsp.clone().unwrap_or_default(),
         "certificateValidityPeriod": behaviour.validity,
         "externalAccountBindingRequired": behaviour.external_account.is_some(),
     });

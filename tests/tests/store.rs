@@ -19,6 +19,7 @@ mod store {
     mod opening;
     mod orders;
     mod restoration;
+    mod revocations;
     mod snapshot;
     mod unused_keys;
     mod writers;

@@ -23,6 +23,7 @@ use crate::keystore::{
     KeyStore, TokenInfo,
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
 };
+use crate::monitor::revocation::Revocation;
 use crate::push::Hub;
 use crate::renewal::{Aftermath, Issuer, IssuerParts, Presenters, Runner, planner::Policy};
 use crate::settings::Vault;
@@ -39,6 +40,8 @@ pub(super) struct Opened {
     pub(super) runner: Runner,
     /// Where dns-01 challenges are shown, if the configuration says so.
     pub(super) dns: Option<Dns>,
+    /// Whether CAs have revoked what they have issued.
+    pub(super) revocation: Revocation,
 }
 
 /// Logs in to the token.
@@ -133,11 +136,19 @@ pub(super) fn assemble(
         clock: clock.clone(),
         policy,
         accounts: accounts.clone(),
-        alerts,
+        alerts: alerts.clone(),
     });
     let runner = Runner::new(issuer.clone(), config.acme.concurrent_orders);
     let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
     let runner = runner.with_aftermath(aftermath);
+    let revocation = Revocation::new(
+        store.clone(),
+        hub.clone(),
+        alerts,
+        clock.clone(),
+        runner.waker(),
+        config.monitor.clone(),
+    )?;
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;
@@ -180,5 +191,5 @@ pub(super) fn assemble(
         keks,
         findings,
     };
-    Ok(Opened { rooms, runner, dns })
+    Ok(Opened { rooms, runner, dns, revocation })
 }

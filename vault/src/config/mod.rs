@@ -3,6 +3,7 @@
 
 mod backup;
 mod dns;
+mod monitor;
 mod parse;
 mod secret;
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use backup::{Backup, S3, TimeOfDay};
 pub use dns::{DnsProvider, DnsServer};
+pub use monitor::{Monitor, MonitoredCa};
 pub use parse::{Fault, load, parse};
 pub use secret::SecretSource;
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub backup: Backup,
     /// How CAs are spoken to, and when certificates are renewed.
     pub acme: Acme,
+    /// How certificates are watched after they were issued.
+    pub monitor: Monitor,
     /// Who is who.
     pub policy: Policy,
 }

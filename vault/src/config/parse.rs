@@ -26,7 +26,7 @@ impl fmt::Display for Fault {
     }
 }
 
-const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "backup", "acme", "policy"];
+const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "backup", "acme", "monitor", "policy"];
 
 /// Reads and checks a configuration file.
 ///
@@ -59,8 +59,9 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     let audit = reader.table("audit");
     let backup = reader.optional("backup");
     let acme = reader.optional("acme");
+    let monitor = reader.optional("monitor");
     let policy = reader.table("policy");
-    let config = match (hsm, store, listen, audit, backup, acme, policy) {
+    let config = match (hsm, store, listen, audit, backup, acme, monitor, policy) {
         (
             Some(hsm),
             Some(store),
@@ -68,8 +69,9 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
             Some(audit),
             Some(backup),
             Some(acme),
+            Some(monitor),
             Some(policy),
-        ) => Config { hsm, store, listen, audit, backup, acme, policy },
+        ) => Config { hsm, store, listen, audit, backup, acme, monitor, policy },
         _ => return Err(reader.sorted()),
     };
     reader.validate(&config);
@@ -163,6 +165,9 @@ impl Reader<'_> {
         }
         for why in config.acme.dns.iter().flat_map(super::DnsProvider::faults) {
             self.semantic("acme", "dns", &why);
+        }
+        for (field, why) in config.monitor.faults() {
+            self.semantic("monitor", field, &why);
         }
         if config.acme.concurrent_orders == 0 {
             self.semantic("acme", "concurrent_orders", "it must be at least 1");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vault_proto::{ids::AgentName, v1};
 
-use super::Foreign;
+use super::{Foreign, staple};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::keyless::versions_in_use;
@@ -105,6 +105,7 @@ async fn wanted(
         0 => None,
         current => store.version(&certificate.name, current).await?,
     };
+    version = staple::ready(store, certificate, version, clock).await?;
     let order = store.open_order(&certificate.name).await?;
     let mut tls_keys = Vec::new();
     let in_use = versions_in_use(store, certificate, clock).await?;
@@ -119,7 +120,9 @@ async fn wanted(
         let leaf_der = Chain::parse(&version.chain_pem)?.leaf_der().to_vec();
         tls_keys.push(v1::TlsKey { key_id: key.as_bytes().to_vec(), leaf_der });
     }
+    staple::its_key_first(&mut tls_keys, version.as_ref());
     Ok(v1::WantedCertificate {
+        ocsp_response: staple::response(store, version.as_ref(), clock).await?,
         tls_keys,
         name: certificate.name.to_string(),
         custody: v1::Custody::from(certificate.custody).into(),

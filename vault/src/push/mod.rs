@@ -9,6 +9,7 @@ mod desired;
 mod foreign;
 mod hub;
 mod report;
+mod staple;
 
 pub use desired::DesiredState;
 pub use foreign::Foreign;

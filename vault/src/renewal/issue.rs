@@ -100,8 +100,8 @@ impl Issuer {
     /// What stopped it; the caller records it and decides when to try again.
     pub(super) async fn advance(&self, certificate: &CertificateRecord) -> Result<Progress> {
         let order = match self.store.open_order(&certificate.name).await? {
-            Some(order) if self.has_lost_its_key(&order).await? => {
-                let (why, now) = ("its key is lost", self.clock.now());
+            Some(order) if self.has_lost_its_key(certificate, &order).await? => {
+                let (why, now) = ("its key is lost or compromised", self.clock.now());
                 let attempts = certificate.failed_attempts;
                 self.store.fail_order(order.id, why, attempts, certificate.renew_at, now).await?;
                 self.begin(certificate).await?
@@ -115,10 +115,15 @@ impl Issuer {
         }
     }
 
-    /// Whether what comes of an order could be used by nobody.
-    async fn has_lost_its_key(&self, order: &OrderRecord) -> Result<bool> {
+    /// Whether what comes of an order could be used by nobody, or by too many.
+    async fn has_lost_its_key(
+        &self,
+        certificate: &CertificateRecord,
+        order: &OrderRecord,
+    ) -> Result<bool> {
         let Some(id) = order.key_id else { return Ok(false) };
-        Ok(self.store.key(id).await?.is_some_and(|key| key.state == KeyState::Lost))
+        let lost = self.store.key(id).await?.is_some_and(|key| key.state == KeyState::Lost);
+        Ok(lost || self.is_compromised(certificate, id).await?)
     }
 
     /// Decides on a new order and makes it durable.
@@ -156,7 +161,8 @@ impl Issuer {
     }
 
     /// The certificate's HSM key: the one it has, a new version of it where each renewal wants
-    /// one, else one that a crash left without its certificate knowing, else its first.
+    /// one or somebody else may have it, else one that a crash left without its certificate knowing,
+    /// else its first.
     async fn certificate_key(&self, certificate: &CertificateRecord) -> Result<KeyRecord> {
         let name = certificate.name.as_str();
         let found = self.store.key_by_name(KeyPurpose::Certificate, name).await?;
@@ -164,7 +170,8 @@ impl Issuer {
             let version =
                 self.store.version(&certificate.name, certificate.current_version).await?;
             let certified = version.is_some_and(|version| version.key_id == Some(key.id));
-            return match certificate.rotate_key && certified {
+            let compromised = self.is_compromised(certificate, key.id).await?;
+            return match (certificate.rotate_key && certified) || compromised {
                 true => self.signing.rotate(&RENEWAL, KeyPurpose::Certificate, name).await,
                 false => Ok(key),
             };

@@ -1,9 +1,10 @@
 //! When certificates are ordered, and the order itself.
 //!
 //! `declare` and `update` are what operators want; `planner` decides when, as a pure function; `issue`
-//! is one order; `runner` does what is due; `retired` ends the keys that renewals have replaced; `restored`
-//! settles what a restore leaves open.
+//! is one order; `runner` does what is due; `retired` ends the keys that renewals have replaced; `compromise`
+//! knows the keys that may not be used again; `restored` settles what a restore leaves open.
 
+mod compromise;
 mod declare;
 mod issue;
 pub mod planner;
@@ -14,6 +15,7 @@ mod runner;
 mod turns;
 mod update;
 
+pub use compromise::must_have_new_key;
 pub use declare::{Activity, Declaration};
 pub use issue::{Issuer, Parts as IssuerParts, Progress};
 pub use presenters::Presenters;

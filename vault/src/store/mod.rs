@@ -10,6 +10,7 @@ mod drills;
 mod history;
 mod recent;
 mod records;
+mod revocations;
 pub mod sql;
 
 use async_trait::async_trait;
@@ -24,13 +25,23 @@ pub use drills::{DrillCheck, DrillRecord, Drills};
 pub use history::{BackupRecord, BackupState, History, ScheduleRecord};
 pub use recent::Recent;
 pub use records::*;
+pub use revocations::{RevocationCheck, RevocationStatus, Revocations, Staple};
 
 use crate::error::Result;
 
 /// The vault's state.
 #[async_trait]
 pub trait Store:
-    Keys + Accounts + Certificates + Agents + Settings + History + Drills + DnsRecords + Alerts
+    Keys
+    + Accounts
+    + Certificates
+    + Agents
+    + Settings
+    + History
+    + Drills
+    + DnsRecords
+    + Alerts
+    + Revocations
 {
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;

@@ -33,6 +33,11 @@ pub(super) struct Shown {
     renew_at: Option<String>,
     failed_attempts: u32,
     last_error: String,
+    revocation: String,
+    revocation_source: String,
+    revocation_detail: String,
+    revocation_checked_at: Option<String>,
+    staple_next_update: Option<String>,
     deployments: Vec<Deployment>,
 }
 
@@ -83,6 +88,11 @@ impl From<v1::Certificate> for Shown {
             not_before: output::time(c.not_before),
             not_after: output::time(c.not_after),
             renew_at: output::time(c.renew_at),
+            revocation: c.revocation,
+            revocation_source: c.revocation_source,
+            revocation_detail: c.revocation_detail,
+            revocation_checked_at: output::time(c.revocation_checked_at),
+            staple_next_update: output::time(c.staple_next_update),
             deployments: c.deployments.into_iter().map(deployment).collect(),
             name: c.name,
             status: c.status,

@@ -14,6 +14,7 @@ mod history;
 mod keys;
 mod orders;
 mod restoration;
+mod revocations;
 mod row;
 mod settings;
 mod snapshot;
