@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::config::{Config, Install};
 use crate::error::Result;
 use crate::identity::Identity;
-use crate::install::transaction::held;
+use crate::install::{staple::next_update, transaction::held};
 use crate::prove;
 
 /// Everything there is to say.
@@ -44,6 +44,9 @@ pub struct CertificateStatus {
     pub served_now: Option<bool>,
     /// How it was proven, or why it is not served now.
     pub detail: String,
+    /// Until when the OCSP response in place holds; absent where there is none.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub staple_next_update: Option<OffsetDateTime>,
 }
 
 impl Status {
@@ -71,7 +74,16 @@ impl Status {
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["CERTIFICATE", "VERSION", "SERIAL", "ENDS", "SINCE", "SERVED", "DETAIL"]);
+        table.set_header([
+            "CERTIFICATE",
+            "VERSION",
+            "SERIAL",
+            "ENDS",
+            "SINCE",
+            "SERVED",
+            "STAPLED UNTIL",
+            "DETAIL",
+        ]);
         let time = |at: Option<OffsetDateTime>| {
             let format = time::format_description::well_known::Rfc3339;
             at.and_then(|at| at.format(&format).ok()).unwrap_or_default()
@@ -89,6 +101,7 @@ impl Status {
                 time(row.not_after),
                 time(row.since),
                 served.to_owned(),
+                time(row.staple_next_update),
                 row.detail.clone(),
             ]);
         }
@@ -125,5 +138,6 @@ async fn certificate(config: &Config, install: &Install) -> Result<CertificateSt
         since: held.as_ref().map(|held| held.since),
         served_now,
         detail,
+        staple_next_update: next_update(install, OffsetDateTime::now_utc()),
     })
 }

@@ -35,6 +35,7 @@ pub mod process;
 pub mod programs;
 pub mod records;
 pub mod restored;
+pub mod revoker;
 pub mod runbook;
 pub mod scheduled;
 pub mod signer_client;

@@ -24,6 +24,8 @@ pub struct Behaviour {
     pub authorization_reuse: u32,
     /// The port on 127.0.0.1 of the name server that it asks; without one every name leads there.
     pub dns: Option<u16>,
+    /// The OCSP responder that its certificates name.
+    pub ocsp: Option<String>,
 }
 
 impl Default for Behaviour {
@@ -35,6 +37,7 @@ impl Default for Behaviour {
             alternate_roots: 0,
             authorization_reuse: 50,
             dns: None,
+            ocsp: None,
         }
     }
 }
@@ -135,7 +138,16 @@ impl Pebble {
 
     /// The root of one of the chains that it offers, PEM; the default one's is 0.
     pub fn root_of(&self, chain: u32) -> String {
-        let url = format!("https://{}/roots/{chain}", self.management);
+        self.managed(&format!("roots/{chain}"))
+    }
+
+    /// The certificate that issues, and its key, PEM: for whoever revokes in its name.
+    pub fn intermediate(&self) -> (String, String) {
+        (self.managed("intermediates/0"), self.managed("intermediate-keys/0"))
+    }
+
+    fn managed(&self, path: &str) -> String {
+        let url = format!("https://{}/{path}", self.management);
         must("curl", &["-sf", "--cacert", &self.root().display().to_string(), &url])
     }
 
@@ -199,7 +211,7 @@ fn start_ca(
         "privateKey": dir.path().join("tls.key"),
         "httpPort": http01,
         "tlsPort": tls_alpn01,
-        "ocspResponderURL": "",
+        "ocspResponderURL": behaviour.ocsp.clone().unwrap_or_default(),
         "certificateValidityPeriod": behaviour.validity,
         "externalAccountBindingRequired": behaviour.external_account.is_some(),
     });

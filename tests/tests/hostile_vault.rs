@@ -96,6 +96,7 @@ fn wanted(name: &str, version: u64, chain_pem: String) -> v1::WantedCertificate 
         chain_pem,
         csr_wanted: None,
         tls_keys: Vec::new(),
+        ocsp_response: Vec::new(),
     }
 }
 

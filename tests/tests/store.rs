@@ -22,6 +22,7 @@ mod store {
     mod placements;
     mod renewal_info;
     mod restoration;
+    mod revocations;
     mod rollouts;
     mod snapshot;
     mod unused_keys;

@@ -122,8 +122,9 @@ impl Keyless {
     }
 }
 
-/// The versions of a certificate whose keys web servers may use: newest first, in date, not
-/// revoked, one for each key.
+/// The versions of a certificate whose keys web servers may use: newest first, in date, one for each key. A
+/// revoked one is among them only while it is in force or held by an agent: its successor is on its way, and
+/// until that is proven the site stays up.
 ///
 /// # Errors
 /// Where the store cannot be read.
@@ -137,8 +138,15 @@ pub async fn versions_in_use(
     }
     let now = clock.now();
     let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
-    for version in store.versions(&certificate.name).await? {
-        let counts = version.not_after > now && version.revoked.is_none();
+    let versions = store.versions(&certificate.name).await?;
+    let mut in_place = vec![certificate.current_version];
+    if versions.iter().any(|version| version.revoked.is_some()) {
+        let deployments = store.deployments_of(&certificate.name).await?;
+        in_place.extend(deployments.iter().map(|deployment| deployment.held_version));
+    }
+    for version in versions {
+        let replaced = version.revoked.is_some() && !in_place.contains(&version.version);
+        let counts = version.not_after > now && !replaced;
         if counts && seen.insert(version.key_id) {
             all.push(version);
         }

@@ -15,6 +15,7 @@ pub mod fault;
 pub mod identities;
 pub mod keyless;
 pub mod keystore;
+pub mod monitor;
 mod named;
 pub mod policy;
 pub mod push;

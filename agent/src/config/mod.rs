@@ -50,6 +50,9 @@ pub struct Install {
     /// URI of a key that the vault keeps (custody `vault`), in the PEM of OpenSSL's provider.
     #[serde(default)]
     pub key: Option<PathBuf>,
+    /// Where the OCSP response goes that the web server staples (RFC 6066 section 8), DER.
+    #[serde(default)]
+    pub staple: Option<PathBuf>,
     /// The files' owner; as the agent unless set.
     #[serde(default)]
     pub owner: Option<String>,

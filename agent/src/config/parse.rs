@@ -215,6 +215,13 @@ impl<'a> Reader<'a> {
                 self.fault_at(fields.get("key"), &what);
             }
         }
+        if let Some(staple) = &install.staple {
+            self.absolute(fields.get("staple"), &format!("{name}: staple"), staple);
+            if *staple == install.chain || install.key.as_ref() == Some(staple) {
+                let what = format!("{name}: staple is the file of chain or key");
+                self.fault_at(fields.get("staple"), &what);
+            }
+        }
         if install.key_mode & 0o007 != 0 {
             let what = format!("{name}: key_mode lets everybody read the key");
             self.fault_at(fields.get("key_mode"), &what);
@@ -233,9 +240,11 @@ impl<'a> Reader<'a> {
             let what = format!("certificate {name} has two [[install]] tables");
             return self.fault_at(placed.fields.get("certificate"), &what);
         }
-        let files = |install: &'_ Install| [Some(install.chain.clone()), install.key.clone()];
+        let files = |install: &'_ Install| {
+            [Some(install.chain.clone()), install.key.clone(), install.staple.clone()]
+        };
         let theirs = files(&earlier.install);
-        for (field, file) in ["chain", "key"].into_iter().zip(files(&placed.install)) {
+        for (field, file) in ["chain", "key", "staple"].into_iter().zip(files(&placed.install)) {
             let Some(file) = file else { continue };
             if theirs.iter().flatten().any(|their| *their == file) {
                 let what = format!("{name} and {other} both go to {}", file.display());

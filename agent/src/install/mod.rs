@@ -5,6 +5,7 @@
 //! so that a missed message, a restart or a repaired configuration all lead to the same place.
 
 mod owner;
+pub mod staple;
 pub mod target;
 pub mod transaction;
 mod verify;
@@ -44,6 +45,8 @@ struct Standing {
 
 struct Failed {
     version: u64,
+    /// A web server may need the staple that was not there yet.
+    stapled: bool,
     why: String,
     again_at: Instant,
     pauses: backon::ExponentialBackoff,
@@ -102,7 +105,9 @@ impl Installer {
         connection: u64,
     ) -> Option<v1::ResourceReport> {
         let known = standing.reported == Some((wanted.version, connection));
-        if let Some(failed) = standing.failed.as_ref().filter(|f| f.version == wanted.version)
+        let stapled = !wanted.ocsp_response.is_empty();
+        let same = |f: &&Failed| f.version == wanted.version && f.stapled == stapled;
+        if let Some(failed) = standing.failed.as_ref().filter(same)
             && Instant::now() < failed.again_at
         {
             let nack = || report(wanted, v1::Outcome::Failed, failed.why.clone());
@@ -121,9 +126,10 @@ impl Installer {
                 let same = standing.failed.take().filter(|f| f.version == wanted.version);
                 let mut pauses = same.map_or_else(pauses, |failed| failed.pauses);
                 let pause = pauses.next().unwrap_or(Duration::from_secs(3600));
+                let version = wanted.version;
                 let (why, again_at) = (error.to_string(), Instant::now() + pause);
                 standing.failed =
-                    Some(Failed { version: wanted.version, why: why.clone(), again_at, pauses });
+                    Some(Failed { version, stapled, why: why.clone(), again_at, pauses });
                 Some(report(wanted, v1::Outcome::Failed, why))
             }
         }
@@ -147,7 +153,8 @@ impl Installer {
         };
         let (state_dir, own, own_chain) =
             (self.config.state_dir.clone(), install.clone(), chain.clone());
-        let (files, key, present) = blocking(move || {
+        let sent = wanted.clone();
+        let (files, key, present, staple) = blocking(move || {
             let files = Files::open(&state_dir, &own)?;
             let key = files.key_for(&own_chain, &keeper)?;
             let held = files.held()?.filter(|held| held.fingerprint == own_chain.fingerprint());
@@ -155,16 +162,23 @@ impl Installer {
                 Some(held) if files.intact(&own_chain, key.as_ref())? => Some(held),
                 _ => None,
             };
-            Ok((Arc::new(files), key, present))
+            let staple = new_staple(&own, &files, &sent)?;
+            Ok((Arc::new(files), key, present, staple))
         })
         .await?;
         if let Some(held) = present.filter(|held| held.version == wanted.version) {
+            if let Some(staple) = staple {
+                restaple(install, files, staple).await?;
+            }
             return Ok((held, false));
         }
         let version = wanted.version;
         let (swap_files, swap_chain, swap_key) = (files.clone(), chain.clone(), key.clone());
         let tried = async {
-            blocking(move || swap_files.swap(version, &swap_chain, swap_key.as_ref())).await?;
+            blocking(move || {
+                swap_files.swap(version, &swap_chain, swap_key.as_ref(), staple.as_deref())
+            })
+            .await?;
             apply(install, &chain).await
         };
         match tried.await {
@@ -227,6 +241,53 @@ impl Installer {
         match &install.reload {
             Some(reload) => command::run("reload", reload, install.command_timeout).await,
             None => Ok(()),
+        }
+    }
+}
+
+/// The staple that is to be put in place, where one is configured. What is refused is said and changes nothing.
+fn new_staple(
+    install: &Install,
+    files: &Files,
+    wanted: &v1::WantedCertificate,
+) -> Result<Option<Vec<u8>>> {
+    if install.staple.is_none() {
+        return Ok(None);
+    }
+    let present = files.present_staple()?;
+    let new = staple::wanted(wanted, present.as_deref(), OffsetDateTime::now_utc());
+    Ok(new.unwrap_or_else(|error| {
+        tracing::warn!(certificate = wanted.name, %error, hint = error.hint, "staple refused");
+        None
+    }))
+}
+
+/// Exchanges the staple alone: where the web server does not take it, the one before is back.
+async fn restaple(install: &Install, files: Arc<Files>, staple: Vec<u8>) -> Result<()> {
+    let put = files.clone();
+    let before = blocking(move || {
+        let before = put.present_staple()?;
+        put.put_staple(Some(&staple))?;
+        Ok(before)
+    })
+    .await?;
+    let taken = async {
+        if let Some(test) = &install.test {
+            command::run("test", test, install.command_timeout).await?;
+        }
+        match &install.reload {
+            Some(reload) => command::run("reload", reload, install.command_timeout).await,
+            None => Ok(()),
+        }
+    };
+    match taken.await {
+        Ok(()) => {
+            tracing::info!(certificate = %install.certificate, "stapled anew");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(certificate = %install.certificate, %error, "the staple before is back");
+            blocking(move || files.put_staple(before.as_deref())).await
         }
     }
 }

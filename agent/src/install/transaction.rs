@@ -55,6 +55,12 @@ struct Journal {
     key: Option<Access>,
     /// A chain of custody `vault` leaves the key's file alone.
     with_key: bool,
+    /// As `chain`, of the staple.
+    #[serde(default)]
+    staple: Option<Access>,
+    /// An exchange without a new staple leaves the staple's file alone.
+    #[serde(default)]
+    with_staple: bool,
 }
 
 /// An exchange that a crash left open.
@@ -81,6 +87,7 @@ pub struct Files {
     dir: PathBuf,
     chain: Target,
     key: Option<Target>,
+    staple: Option<Target>,
     chain_access: Access,
     key_access: Access,
     state_dir: PathBuf,
@@ -102,6 +109,7 @@ impl Files {
             dir,
             chain: Target::open(&install.chain)?,
             key: install.key.as_deref().map(Target::open).transpose()?,
+            staple: install.staple.as_deref().map(Target::open).transpose()?,
             chain_access: Access { mode: install.mode, uid, gid },
             key_access: Access { mode: install.key_mode, uid, gid },
             state_dir: state_dir.to_owned(),
@@ -202,7 +210,13 @@ impl Files {
     ///
     /// # Errors
     /// Where any of it is refused; [`Files::roll_back`] is right after any outcome.
-    pub fn swap(&self, version: u64, chain: &Chain, key: Option<&LocalKey>) -> Result<()> {
+    pub fn swap(
+        &self,
+        version: u64,
+        chain: &Chain,
+        key: Option<&LocalKey>,
+        staple: Option<&[u8]>,
+    ) -> Result<()> {
         // One that could not be undone is undone first: what is in place now is not the last good.
         self.roll_back()?;
         let remember = |target: &Target, name: &str| -> Result<Option<Access>> {
@@ -211,17 +225,24 @@ impl Files {
             Ok(Some(content.access))
         };
         let key_target = self.key.as_ref().zip(key);
+        let staple_target = self.staple.as_ref().zip(staple);
         let journal = Journal {
             version,
             fingerprint: chain.fingerprint(),
             chain: remember(&self.chain, "chain")?,
             key: key_target.map(|(target, _)| remember(target, "key")).transpose()?.flatten(),
             with_key: key_target.is_some(),
+            staple: staple_target.map(|(t, _)| remember(t, "staple")).transpose()?.flatten(),
+            with_staple: staple_target.is_some(),
         };
         durable::write_json(&self.journal(), &journal)?;
         if let Some((target, key)) = key_target {
             let bytes = Zeroizing::new(key.pem.as_bytes().to_vec());
             target.replace(&Content { bytes, access: self.key_access })?;
+        }
+        if let Some((target, staple)) = staple_target {
+            let bytes = Zeroizing::new(staple.to_vec());
+            target.replace(&Content { bytes, access: self.chain_access })?;
         }
         let bytes = Zeroizing::new(chain.pem.as_bytes().to_vec());
         self.chain.replace(&Content { bytes, access: self.chain_access })
@@ -242,6 +263,9 @@ impl Files {
         };
         if let Some(key) = self.key.as_ref().filter(|_| journal.with_key) {
             restore(key, "key", journal.key)?;
+        }
+        if let Some(staple) = self.staple.as_ref().filter(|_| journal.with_staple) {
+            restore(staple, "staple", journal.staple)?;
         }
         restore(&self.chain, "chain", journal.chain)?;
         self.close()
@@ -270,7 +294,32 @@ impl Files {
     fn close(&self) -> Result<()> {
         durable::remove(&self.journal())?;
         durable::remove(&self.backup("key"))?;
+        durable::remove(&self.backup("staple"))?;
         durable::remove(&self.backup("chain"))
+    }
+
+    /// The staple in place.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn present_staple(&self) -> Result<Option<Vec<u8>>> {
+        let content = self.staple.as_ref().map(Target::read).transpose()?.flatten();
+        Ok(content.map(|content| content.bytes.to_vec()))
+    }
+
+    /// Puts a staple in place, or takes it away, and nothing else.
+    ///
+    /// # Errors
+    /// Where that is refused.
+    pub fn put_staple(&self, staple: Option<&[u8]>) -> Result<()> {
+        match (&self.staple, staple) {
+            (Some(target), Some(staple)) => {
+                let bytes = Zeroizing::new(staple.to_vec());
+                target.replace(&Content { bytes, access: self.chain_access })
+            }
+            (Some(target), None) => target.remove(),
+            (None, _) => Ok(()),
+        }
     }
 
     /// The exchange that a crash left open.

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
 use crate::renewal::{Declaration, Issuer, Revocation, RevokedBy, SettingsChange};
-use crate::store::{CertificateRecord, CertificateSettings, TlsUse};
+use crate::store::{CertificateRecord, CertificateSettings, RevocationCheck, Staple, TlsUse};
 use crate::wire;
 use crate::x509::preferred;
 
@@ -103,6 +103,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
     };
     let plan = issuer.renewal_plan(&record, version.as_ref()).await?;
     let deployments = rollouts::deployments(context, &record).await?;
+    let Watched { check, staple } = watched(context, &record).await?;
     let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
     let names = record.fallback.iter().map(ToString::to_string).collect();
@@ -149,6 +150,29 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         rollout_state: rollout.state,
         canary: rollout.canary,
         rollout_detail: rollout.detail,
+        revocation: check.as_ref().map(|c| c.status.to_string()).unwrap_or_default(),
+        revocation_source: check.as_ref().map(|c| c.source.clone()).unwrap_or_default(),
+        revocation_checked_at: check.as_ref().map(|c| convert::timestamp(c.checked_at)),
+        revocation_detail: check.map(|c| c.detail).unwrap_or_default(),
+        staple_next_update: staple.map(|staple| convert::timestamp(staple.next_update)),
+    })
+}
+
+/// What the version in force is known to be since it was issued.
+#[derive(Default)]
+struct Watched {
+    check: Option<RevocationCheck>,
+    staple: Option<Staple>,
+}
+
+async fn watched(context: &Context, record: &CertificateRecord) -> Result<Watched> {
+    let (name, version) = (&record.name, record.current_version);
+    Ok(match version {
+        0 => Watched::default(),
+        _ => Watched {
+            check: context.store.revocation_check(name, version).await?,
+            staple: context.store.staple(name, version).await?,
+        },
     })
 }
 

@@ -23,6 +23,7 @@ use crate::keystore::{
     KeyStore, TokenInfo,
     pkcs11::{Module, Options, Pkcs11KeyStore, TokenState, TokenUri},
 };
+use crate::monitor::revocation::Revocation;
 use crate::push::{Hub, Rollouts};
 use crate::renewal::{
     Aftermath, Ari, Issuer, IssuerParts, Planning, Presenters, Runner, planner::Policy,
@@ -41,6 +42,8 @@ pub(super) struct Opened {
     pub(super) runner: Runner,
     /// Where dns-01 challenges are shown, if the configuration says so.
     pub(super) dns: Option<Dns>,
+    /// Whether CAs have revoked what they have issued.
+    pub(super) revocation: Revocation,
 }
 
 /// Logs in to the token.
@@ -148,11 +151,19 @@ pub(super) fn assemble(
         clock: clock.clone(),
         policy,
         accounts: accounts.clone(),
-        alerts,
+        alerts: alerts.clone(),
         planning: Planning::new(config.acme.limits.clone(), config.acme.concurrent_orders),
     });
     let issuer = if config.acme.ari { issuer.with_ari() } else { issuer };
     let runner = runner(parts, &issuer);
+    let revocation = Revocation::new(
+        store.clone(),
+        hub.clone(),
+        alerts,
+        clock.clone(),
+        runner.waker(),
+        config.monitor.clone(),
+    )?;
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;
@@ -196,5 +207,5 @@ pub(super) fn assemble(
         keks,
         findings,
     };
-    Ok(Opened { rooms, runner, dns })
+    Ok(Opened { rooms, runner, dns, revocation })
 }

@@ -197,6 +197,11 @@ impl Server {
                 Ok(())
             });
         }
+        let (revocation, stop) = (opened.revocation, self.stop.clone());
+        self.tasks.spawn(async move {
+            revocation.run(stop).await;
+            Ok(())
+        });
         let (runner, stop) = (opened.runner, self.stop.clone());
         self.tasks.spawn(async move {
             runner.run(stop).await;

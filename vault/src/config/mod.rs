@@ -5,6 +5,7 @@ mod backup;
 mod dns;
 mod dns_kinds;
 mod limits;
+mod monitor;
 mod parse;
 mod secret;
 
@@ -16,6 +17,7 @@ pub use backup::{Backup, S3, TimeOfDay};
 pub use dns::{DnsProvider, DnsServer};
 pub use dns_kinds::{DNS_KINDS, DnsKind};
 pub use limits::{CaLimits, Rate};
+pub use monitor::{Monitor, MonitoredCa};
 pub use parse::{Fault, load, parse};
 pub use secret::SecretSource;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub backup: Backup,
     /// How CAs are spoken to, and when certificates are renewed.
     pub acme: Acme,
+    /// How certificates are watched after they were issued.
+    pub monitor: Monitor,
     /// Who is who.
     pub policy: Policy,
     /// How new versions come to several agents.

@@ -26,7 +26,8 @@ impl fmt::Display for Fault {
     }
 }
 
-const TABLES: &[&str] = &["hsm", "store", "listen", "audit", "backup", "acme", "policy", "rollout"];
+const TABLES: &[&str] =
+    &["hsm", "store", "listen", "audit", "backup", "acme", "monitor", "policy", "rollout"];
 
 /// Reads and checks a configuration file.
 ///
@@ -59,9 +60,10 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     let audit = reader.table("audit");
     let backup = reader.optional("backup");
     let acme = reader.optional("acme");
+    let monitor = reader.optional("monitor");
     let policy = reader.table("policy");
     let rollout = reader.optional("rollout");
-    let config = match (hsm, store, listen, audit, backup, acme, policy, rollout) {
+    let config = match (hsm, store, listen, audit, backup, acme, monitor, policy, rollout) {
         (
             Some(hsm),
             Some(store),
@@ -69,9 +71,10 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
             Some(audit),
             Some(backup),
             Some(acme),
+            Some(monitor),
             Some(policy),
             Some(rollout),
-        ) => Config { hsm, store, listen, audit, backup, acme, policy, rollout },
+        ) => Config { hsm, store, listen, audit, backup, acme, monitor, policy, rollout },
         _ => return Err(reader.sorted()),
     };
     reader.validate(&config);
@@ -170,6 +173,9 @@ impl Reader<'_> {
         }
         for why in super::CaLimits::faults(&config.acme.limits) {
             self.semantic("acme", "limits", &why);
+        }
+        for (field, why) in config.monitor.faults() {
+            self.semantic("monitor", field, &why);
         }
         if config.acme.concurrent_orders == 0 {
             self.semantic("acme", "concurrent_orders", "it must be at least 1");

@@ -7,7 +7,7 @@ use vault_proto::{
     v1,
 };
 
-use super::{Changes, Foreign};
+use super::{Changes, Foreign, staple};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::keyless::versions_in_use;
@@ -187,12 +187,9 @@ async fn wanted(
         0 => None,
         wanted => store.version(&certificate.name, wanted).await?,
     };
+    version = staple::ready(store, certificate, version, clock).await?;
     let mut tls_keys = Vec::new();
-    let mut in_use = versions_in_use(store, certificate, clock).await?;
-    if let Some(version) = &version {
-        // The first key is the one that goes with the chain.
-        in_use.sort_by_key(|one| one.key_id != version.key_id);
-    }
+    let in_use = versions_in_use(store, certificate, clock).await?;
     if let Some(held) = held
         && held.is_newer_than(version.as_ref(), clock.now())
         && held.is_of_use(store, certificate, &in_use, clock.now()).await?
@@ -204,7 +201,9 @@ async fn wanted(
         let leaf_der = Chain::parse(&version.chain_pem)?.leaf_der().to_vec();
         tls_keys.push(v1::TlsKey { key_id: key.as_bytes().to_vec(), leaf_der });
     }
+    staple::its_key_first(&mut tls_keys, version.as_ref());
     Ok(v1::WantedCertificate {
+        ocsp_response: staple::response(store, version.as_ref(), clock).await?,
         tls_keys,
         name: certificate.name.to_string(),
         custody: v1::Custody::from(certificate.custody).into(),

@@ -12,6 +12,7 @@ mod hub;
 mod report;
 mod rollout;
 mod rollouts;
+mod staple;
 
 pub use changes::Changes;
 pub use desired::{DesiredState, View};

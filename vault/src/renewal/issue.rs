@@ -175,7 +175,8 @@ impl Issuer {
     }
 
     /// The certificate's HSM key: the one it has, a new version of it where each renewal wants
-    /// one, else one that a crash left without its certificate knowing, else its first.
+    /// one or somebody else may have it, else one that a crash left without its certificate knowing,
+    /// else its first.
     async fn certificate_key(&self, certificate: &CertificateRecord) -> Result<KeyRecord> {
         let name = certificate.name.as_str();
         let found = self.store.key_by_name(KeyPurpose::Certificate, name).await?;

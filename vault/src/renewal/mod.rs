@@ -33,6 +33,6 @@ pub use forecast::{AccountRehearsal, PlannedOrder, Rehearsal};
 pub use issue::{Issuer, Parts as IssuerParts, Progress};
 pub use presenters::Presenters;
 pub use restored::Aftermath;
-pub use revoke::{Revocation, RevokedBy};
+pub use revoke::{Revocation, RevokedBy, must_have_new_key};
 pub use runner::Runner;
 pub use update::SettingsChange;

@@ -128,7 +128,7 @@ impl Issuer {
     /// Whether a version with this key was revoked because the key is compromised.
     pub(super) async fn is_compromised(&self, name: &CertificateName, key: KeyId) -> Result<bool> {
         let versions = self.store.versions(name).await?;
-        Ok(versions.iter().any(|version| version.key_id == Some(key) && is_compromised(version)))
+        Ok(versions.iter().any(|version| version.key_id == Some(key) && must_have_new_key(version)))
     }
 
     /// Refuses a key that was named compromised, whoever keeps it.
@@ -140,7 +140,7 @@ impl Issuer {
         name: &CertificateName,
         spki_der: &[u8],
     ) -> Result<()> {
-        for version in self.store.versions(name).await?.iter().filter(|v| is_compromised(v)) {
+        for version in self.store.versions(name).await?.iter().filter(|v| must_have_new_key(v)) {
             if Chain::parse(&version.chain_pem)?.spki_der()? == spki_der {
                 let why =
                     format!("version {} was revoked because it is compromised", version.version);
@@ -153,7 +153,8 @@ impl Issuer {
     }
 }
 
-fn is_compromised(version: &VersionRecord) -> bool {
+/// Whether what comes after a version must be for a new key: somebody else may have the old one.
+pub fn must_have_new_key(version: &VersionRecord) -> bool {
     version.revoked.as_deref() == Some(KEY_COMPROMISE)
 }
 

@@ -13,6 +13,7 @@ mod placements;
 mod recent;
 mod records;
 mod renewal_info;
+mod revocations;
 mod rollouts;
 pub mod sql;
 
@@ -33,6 +34,7 @@ pub use placements::{
 pub use recent::Recent;
 pub use records::*;
 pub use renewal_info::{RenewalInfoRecord, RenewalInfos};
+pub use revocations::{RevocationCheck, RevocationStatus, Revocations, Staple};
 pub use rollouts::{RolloutRecord, RolloutState, Rollouts};
 
 use crate::error::Result;
@@ -52,6 +54,7 @@ pub trait Store:
     + DnsRecords
     + Alerts
     + RenewalInfos
+    + Revocations
 {
     /// `sqlite` or `postgres`.
     fn backend(&self) -> &'static str;

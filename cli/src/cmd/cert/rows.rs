@@ -44,6 +44,11 @@ pub(super) struct Shown {
     explanation_url: String,
     failed_attempts: u32,
     last_error: String,
+    revocation: String,
+    revocation_source: String,
+    revocation_detail: String,
+    revocation_checked_at: Option<String>,
+    staple_next_update: Option<String>,
     deployments: Vec<Deployment>,
 }
 
@@ -100,6 +105,11 @@ impl From<v1::Certificate> for Shown {
             renewal_window_end: output::time(c.renewal_window_end),
             renewal_reason: c.renewal_reason,
             explanation_url: c.explanation_url,
+            revocation: c.revocation,
+            revocation_source: c.revocation_source,
+            revocation_detail: c.revocation_detail,
+            revocation_checked_at: output::time(c.revocation_checked_at),
+            staple_next_update: output::time(c.staple_next_update),
             deployments: c.deployments.into_iter().map(deployment).collect(),
             name: c.name,
             status: c.status,

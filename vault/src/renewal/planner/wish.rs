@@ -34,7 +34,7 @@ pub fn seed(name: &str, count: u64) -> u64 {
 }
 
 /// A seed as a fraction from 0 to 1.
-fn fraction(seed: u64) -> f64 {
+pub fn fraction(seed: u64) -> f64 {
     // 53 bits are what an f64 holds.
     #[allow(clippy::cast_precision_loss)]
     let fraction = (seed >> 11) as f64 / (1u64 << 53) as f64;

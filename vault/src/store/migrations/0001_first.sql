@@ -232,3 +232,29 @@ CREATE TABLE renewal_info (
     failures         BIGINT NOT NULL,
     replaces_refused BIGINT NOT NULL
 );
+-- What CAs say of versions that they have issued, and when they are asked again.
+CREATE TABLE revocation_checks (
+    certificate   {TEXT} NOT NULL,
+    version       BIGINT NOT NULL,
+    status        {TEXT} NOT NULL,
+    source        {TEXT} NOT NULL,
+    detail        {TEXT} NOT NULL,
+    checked_at    BIGINT NOT NULL,
+    unknown_since BIGINT,
+    next_at       BIGINT NOT NULL,
+    PRIMARY KEY (certificate, version),
+    FOREIGN KEY (certificate, version)
+        REFERENCES certificate_versions (certificate, version) ON DELETE CASCADE
+);
+-- OCSP responses that web servers staple.
+CREATE TABLE staples (
+    certificate {TEXT} NOT NULL,
+    version     BIGINT NOT NULL,
+    response    {BLOB} NOT NULL,
+    this_update BIGINT NOT NULL,
+    next_update BIGINT NOT NULL,
+    fetched_at  BIGINT NOT NULL,
+    PRIMARY KEY (certificate, version),
+    FOREIGN KEY (certificate, version)
+        REFERENCES certificate_versions (certificate, version) ON DELETE CASCADE
+);

@@ -16,6 +16,7 @@ mod orders;
 mod placements;
 mod renewal_info;
 mod restoration;
+mod revocations;
 mod rollouts;
 mod row;
 mod settings;

@@ -1,0 +1,157 @@
+//! What Pebble does not have: CRLs and an OCSP responder, by OpenSSL's own CA with Pebble's issuing key.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::pebble::Pebble;
+use crate::process::{Process, free_port};
+use crate::programs::must;
+
+/// Who revokes in the name of a CA.
+pub struct Revoker {
+    /// Where its responder listens, once it runs.
+    pub address: SocketAddr,
+    /// The name of the certificate that issues.
+    pub issuer: String,
+    responder: Option<Process>,
+    /// Dropped last: what the program has written is read when it is dropped.
+    dir: TempDir,
+}
+
+impl Revoker {
+    /// In the name of this CA.
+    ///
+    /// # Panics
+    /// Where it does not say its key.
+    pub fn of(pebble: &Pebble) -> Self {
+        let (certificate, key) = pebble.intermediate();
+        Self::with(&certificate, &key)
+    }
+
+    /// With this certificate and key, PEM; somebody else's name, perhaps.
+    ///
+    /// # Panics
+    /// Where they are none.
+    pub fn with(certificate: &str, key: &str) -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        fs::write(at("ca.pem"), certificate).expect("ca.pem");
+        fs::write(at("ca.key"), key).expect("ca.key");
+        fs::write(at("index.txt"), "").expect("index.txt");
+        fs::write(at("crlnumber"), "01\n").expect("crlnumber");
+        let config = format!(
+            "[ca]\ndefault_ca = revoker\n[revoker]\ndatabase = {}\ncrlnumber = {}\n\
+             certificate = {}\nprivate_key = {}\ndefault_md = sha256\ndefault_crl_hours = 1\n\
+             crl_extensions = crl\n[crl]\nauthorityKeyIdentifier = keyid\n",
+            at("index.txt"),
+            at("crlnumber"),
+            at("ca.pem"),
+            at("ca.key"),
+        );
+        fs::write(at("ca.cnf"), config).expect("ca.cnf");
+        let subject = ["x509", "-noout", "-subject", "-nameopt", "multiline", "-in", &at("ca.pem")];
+        let subject = must("openssl", &subject);
+        let name = subject.lines().find_map(|line| line.split_once("commonName"));
+        let name = name.and_then(|(_, rest)| rest.split_once('=')).expect("a common name");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self { address, issuer: name.1.trim().to_owned(), responder: None, dir }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.at(name).display().to_string()
+    }
+
+    /// Says that a certificate is good, by its serial number in hex.
+    ///
+    /// # Panics
+    /// Where that cannot be written.
+    pub fn knows(&self, serial: &str) {
+        self.note(serial, "V", "");
+    }
+
+    /// Says that a certificate is revoked, for a reason as OpenSSL has it: `keyCompromise`.
+    ///
+    /// # Panics
+    /// Where that cannot be written.
+    pub fn revokes(&self, serial: &str, reason: &str) {
+        self.note(serial, "R", &format!("250101000000Z,{reason}"));
+    }
+
+    /// One line of OpenSSL's database for each certificate.
+    fn note(&self, serial: &str, state: &str, revoked: &str) {
+        let even = if serial.len().is_multiple_of(2) { "" } else { "0" };
+        let serial = format!("{even}{}", serial.to_uppercase());
+        let before = fs::read_to_string(self.at("index.txt")).expect("index.txt");
+        let others = before.lines().filter(|line| !line.contains(&serial));
+        let mut all: Vec<String> = others.map(str::to_owned).collect();
+        all.push(format!("{state}\t491231235959Z\t{revoked}\t{serial}\tunknown\t/CN=any"));
+        fs::write(self.at("new.txt"), all.join("\n") + "\n").expect("index.txt");
+        fs::rename(self.at("new.txt"), self.at("index.txt")).expect("index.txt");
+    }
+
+    /// Makes a CRL, DER, that holds for an hour, into a file.
+    ///
+    /// # Panics
+    /// Where OpenSSL refuses.
+    pub fn publish_crl(&self, to: &Path) {
+        self.crl(to, &[]);
+    }
+
+    /// The same, of one that held until long ago.
+    ///
+    /// # Panics
+    /// Where OpenSSL refuses.
+    pub fn publish_ended_crl(&self, to: &Path) {
+        let dates = ["-crl_lastupdate", "20250101000000Z", "-crl_nextupdate", "20250201000000Z"];
+        self.crl(to, &dates);
+    }
+
+    fn crl(&self, to: &Path, more: &[&str]) {
+        let (config, pem, der) = (self.path("ca.cnf"), self.path("crl.pem"), self.path("crl.der"));
+        let make = ["ca", "-config", &config, "-gencrl", "-out", &pem];
+        must("openssl", &[&make[..], more].concat());
+        must("openssl", &["crl", "-in", &pem, "-outform", "DER", "-out", &der]);
+        let new = to.with_extension("new");
+        fs::copy(der, &new).expect("a CRL");
+        fs::rename(new, to).expect("a CRL");
+    }
+
+    /// Where its responder answers.
+    pub fn responder_url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Starts its responder, whose answers hold for a minute. It looks for what is new in the database before
+    /// each answer.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn start_responder(&mut self) {
+        let (index, ca, key) = (self.path("index.txt"), self.path("ca.pem"), self.path("ca.key"));
+        let port = self.address.port().to_string();
+        let mut command = Command::new("openssl");
+        command.args(["ocsp", "-index", &index, "-CA", &ca, "-rsigner", &ca, "-rkey", &key]);
+        command.args(["-port", &port, "-nmin", "1", "-ignore_err"]);
+        let mut process = Process::spawn("openssl-ocsp", command, self.dir.path());
+        process.wait_listening(self.address);
+        self.responder = Some(process);
+    }
+
+    /// Ends its responder.
+    ///
+    /// # Panics
+    /// Where none runs.
+    pub fn stop_responder(&mut self) {
+        self.responder.take().expect("a responder").kill();
+    }
+}

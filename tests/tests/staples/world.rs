@@ -1,0 +1,118 @@
+//! A vault that looks every second, and a CA with a responder whose answers hold for a minute.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use testkit::{
+    agent::Agent,
+    nginx::Nginx,
+    pebble::{Behaviour, Pebble},
+    process::{eventually, free_port},
+    programs::{must, run},
+    revoker::Revoker,
+    vault::Vault,
+    world::{AGENT, CERTIFICATE, Install, SITE, order, register_account, webroot},
+};
+
+/// The parts.
+pub(super) struct World {
+    pub(super) vault: Vault,
+    pub(super) revoker: Revoker,
+    pub(super) agent: Agent,
+    /// It answers challenges, and is the web server unless there is another.
+    pub(super) nginx: Nginx,
+    pub(super) pebble: Pebble,
+}
+
+impl World {
+    /// One whose agent installs what `install` says of the nginx; the responder runs and knows nothing.
+    pub(super) fn new(install: impl FnOnce(&Nginx) -> Install) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let ocsp = Some(format!("http://{address}/"));
+        let pebble = Pebble::start_with(Behaviour { ocsp, ..Behaviour::default() });
+        let mut revoker = Revoker::of(&pebble);
+        revoker.address = address;
+        revoker.start_responder();
+        let nginx = Nginx::start(SITE, pebble.http01);
+        let mut vault = Vault::new();
+        vault.reconfigure("[policy]", "[monitor]\nrevocation_every = \"1s\"\n[policy]");
+        vault.start();
+        vault.ok(&["init"]);
+        let config = format!("{}{}", install(&nginx).toml(), webroot(&nginx));
+        let agent = Agent::enrolled(&vault, AGENT, &config);
+        register_account(&vault, &pebble);
+        Self { vault, revoker, agent, nginx, pebble }
+    }
+
+    /// Orders a certificate that must be stapled, and waits until it is issued.
+    pub(super) fn issue(&self) -> Value {
+        self.vault.ok(&order(CERTIFICATE, SITE, "agent", &["--must-staple"]));
+        self.wait_issued(1)
+    }
+
+    /// Waits until a version is issued.
+    pub(super) fn wait_issued(&self, version: u64) -> Value {
+        eventually("it is issued", || {
+            let shown = self.shown();
+            (shown["version"] == version).then_some(shown)
+        })
+    }
+
+    /// Waits until the agent has proven a version.
+    pub(super) fn wait_held(&self, version: u64) {
+        eventually("it is held", || (self.held() == version).then_some(()));
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.shown()["deployments"][0]["held_version"].as_u64().unwrap()
+    }
+
+    pub(super) fn shown(&self) -> Value {
+        self.vault.json(&["cert", "show", CERTIFICATE])
+    }
+
+    /// Waits until a check was made after this moment.
+    pub(super) fn wait_checked(&self) {
+        let last = self.shown()["revocation_checked_at"].clone();
+        eventually("two more checks", || {
+            (self.shown()["revocation_checked_at"] != last).then_some(())
+        });
+    }
+}
+
+/// An `[[install]]` with a staple.
+pub(super) fn stapled(nginx: &Nginx) -> Install {
+    let staple = nginx.file("staple.der");
+    Install { more: format!("staple = {staple:?}\n"), ..Install::into(nginx) }
+}
+
+/// What a web server staples, in OpenSSL's eyes.
+pub(super) fn shown_by(server: SocketAddr) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &server.to_string(), "-servername", SITE, "-status"]);
+    command.stdin(std::process::Stdio::null());
+    run(command).stdout
+}
+
+/// Waits until a web server staples something good.
+pub(super) fn wait_stapled(server: SocketAddr) {
+    eventually("a good staple", || shown_by(server).contains("Cert Status: good").then_some(()));
+}
+
+/// The serial number that a staple is about, upper-case hex as OpenSSL has it.
+pub(super) fn about(staple: &Path) -> String {
+    let file = staple.display().to_string();
+    let said = must("openssl", &["ocsp", "-respin", &file, "-resp_text", "-noverify"]);
+    let line = said.lines().find_map(|line| line.trim().strip_prefix("Serial Number: "));
+    line.expect("a serial number").to_owned()
+}
+
+/// Waits until a file is another than it was.
+pub(super) fn wait_other(file: &PathBuf, than: &[u8]) -> Vec<u8> {
+    eventually("another file", || fs::read(file).ok().filter(|now| now != than))
+}

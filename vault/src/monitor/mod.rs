@@ -1,0 +1,3 @@
+//! Certificates after they were issued: what their CAs say of them since.
+
+pub mod revocation;

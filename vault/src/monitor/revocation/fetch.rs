@@ -1,0 +1,103 @@
+//! HTTP to where CAs publish what they revoke.
+//!
+//! The addresses come from certificates that a CA has signed, or from the configuration. What is there is
+//! signed, so plain HTTP is as good as any; nothing is followed elsewhere, and what an answer says is never
+//! shown, only whether it verifies.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, header::CONTENT_TYPE};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::error::{Error, Result};
+
+/// The longest CRL that is read, in bytes.
+const LONGEST_CRL: usize = 32 << 20;
+/// The longest OCSP response that is read, in bytes.
+const LONGEST_RESPONSE: usize = 64 << 10;
+
+/// An HTTP client. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Fetch {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    timeout: Duration,
+}
+
+impl Fetch {
+    /// A client whose requests take no longer than `timeout`. Where a server speaks TLS, the system's roots
+    /// are trusted.
+    pub(super) fn new(timeout: Duration) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Error::internal("set up", "TLS", e))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .build();
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
+    }
+
+    /// A CRL (RFC 5280 section 4.2.1.13).
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn crl(&self, url: &str) -> Result<Bytes, String> {
+        let request = Request::get(url).body(Full::default()).map_err(|e| e.to_string())?;
+        self.send(request, LONGEST_CRL).await
+    }
+
+    /// The answer to an OCSP request (RFC 6960 appendix A).
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn ocsp(&self, url: &str, question: Vec<u8>) -> Result<Bytes, String> {
+        let request = Request::post(url)
+            .header(CONTENT_TYPE, "application/ocsp-request")
+            .body(Full::from(question))
+            .map_err(|e| e.to_string())?;
+        self.send(request, LONGEST_RESPONSE).await
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>, longest: usize) -> Result<Bytes, String> {
+        if !matches!(request.uri().scheme_str(), Some("http" | "https")) {
+            return Err("its address is neither http nor https".to_owned());
+        }
+        let whole = async {
+            let response = self.client.request(request).await.map_err(|e| causes(&e))?;
+            if response.status() != http::StatusCode::OK {
+                return Err(format!("HTTP {}", response.status().as_u16()));
+            }
+            let body = Limited::new(response.into_body(), longest).collect().await;
+            body.map(|body| body.to_bytes()).map_err(|e| format!("it cannot be read: {e}"))
+        };
+        match tokio::time::timeout(self.timeout, whole).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+        }
+    }
+}
+
+/// An error with its causes: hyper's own text says only "client error".
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
