@@ -189,7 +189,7 @@ mod tests {
             let now = at(0) + Duration::seconds(lifetime) * age;
             let planned = renew_at(&window(start, start + long), &bounds, now, seed);
             prop_assert!(planned >= now);
-            let safe = at(0) + Duration::seconds(lifetime) * 0.9;
+            let safe: OffsetDateTime = at(0) + Duration::seconds(lifetime) * 0.9;
             prop_assert!(planned <= safe.max(now), "{planned} of {}", at(lifetime));
         }
 
