@@ -14,7 +14,7 @@ const USUAL: Duration = Duration::hours(6);
 const TRIES: u32 = 8;
 
 fn asked(retry_after: Option<StdDuration>) -> Option<Duration> {
-    let asked = retry_after.and_then(|after| Duration::try_from(after).ok())?;
+    let asked = Duration::try_from(retry_after?).unwrap_or(LONGEST);
     Some(asked.clamp(SHORTEST, LONGEST))
 }
 
