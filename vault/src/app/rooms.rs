@@ -121,6 +121,15 @@ fn runner(parts: &Parts, issuer: &Issuer) -> Runner {
     if acme.ari { runner.with_ari(ari) } else { runner }
 }
 
+/// What brings agents their desired state.
+fn push(parts: &Parts, alerts: &Alerts) -> Result<(Arc<Hub>, Rollouts)> {
+    let patience = Duration::try_from(parts.config.rollout.canary_patience)
+        .map_err(|e| Error::invalid("read", "[rollout] canary_patience", e))?;
+    let hub = Hub::with_patience(parts.store.clone(), parts.clock.clone(), patience);
+    let rollouts = Rollouts::new(hub.clone(), alerts.clone());
+    Ok((hub, rollouts))
+}
+
 /// Everything above the spine.
 pub(super) fn assemble(
     parts: &Parts,
@@ -130,10 +139,7 @@ pub(super) fn assemble(
 ) -> Result<Opened> {
     let Parts { config, store, clock, .. } = parts.clone();
     let alerts = Alerts::new(store.clone(), parts.audit.clone(), clock.clone());
-    let patience = Duration::try_from(config.rollout.canary_patience)
-        .map_err(|e| Error::invalid("read", "[rollout] canary_patience", e))?;
-    let hub = Hub::with_patience(store.clone(), clock.clone(), patience);
-    let rollouts = Rollouts::new(hub.clone(), alerts.clone());
+    let (hub, rollouts) = push(parts, &alerts)?;
     let options = acme::Options { request_timeout: config.acme.request_timeout };
     let accounts = Accounts::new(store.clone(), signing.clone(), clock.clone(), options);
     let policy = Policy { renew_after: config.acme.renew_after };
