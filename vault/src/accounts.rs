@@ -131,20 +131,7 @@ impl Accounts {
         let ca = Ca { directory: new.directory.clone(), root_pem: new.ca_root_pem.clone() };
         self.check_terms(&ca, &new).await?;
         let pending = match begun {
-            // The CA's HTTPS root may have been what was wrong.
-            Some(account) => {
-                let key_id = self.living_key(who, &account, &new).await?;
-                let (contacts, ca_root_pem) = (new.contacts.clone(), new.ca_root_pem.clone());
-                let next_contacts = None;
-                AccountRecord {
-                    key_id,
-                    next_key_id: None,
-                    contacts,
-                    next_contacts,
-                    ca_root_pem,
-                    ..account
-                }
-            }
+            Some(account) => self.begin_again(who, account, &new).await?,
             None => self.begin(who, &new).await?,
         };
         let context = json!({ "account": new.name, "directory": new.directory });

@@ -43,8 +43,26 @@ impl Accounts {
         }
     }
 
+    /// An account that is registered again, as it is given now: the CA's HTTPS root may have been what
+    /// was wrong.
+    pub(super) async fn begin_again(
+        &self,
+        who: &Principal,
+        account: AccountRecord,
+        new: &NewAccount,
+    ) -> Result<AccountRecord> {
+        Ok(AccountRecord {
+            key_id: self.living_key(who, &account, new).await?,
+            next_key_id: None,
+            contacts: new.contacts.clone(),
+            next_contacts: None,
+            ca_root_pem: new.ca_root_pem.clone(),
+            ..account
+        })
+    }
+
     /// The key of an account that is registered again: its own, and where that is lost another.
-    pub(super) async fn living_key(
+    async fn living_key(
         &self,
         who: &Principal,
         account: &AccountRecord,
