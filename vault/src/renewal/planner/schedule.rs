@@ -323,8 +323,12 @@ impl Schedule {
         if let Some(gate) = self.gates.get_mut(entry.gate) {
             gate.leave(now, answered);
         }
-        self.stirred.insert(Block::Gate(entry.gate));
-        self.stirred.extend(entry.demands.iter().map(|demand| Block::Budget(demand.key)));
+        let freed = entry.demands.iter().map(|demand| Block::Budget(demand.key));
+        for block in freed.chain([Block::Gate(entry.gate)]) {
+            if self.queues.contains_key(&block) {
+                self.stirred.insert(block);
+            }
+        }
     }
 
     fn turn_of(&self, id: Id, now: Moment) -> Option<Turn> {

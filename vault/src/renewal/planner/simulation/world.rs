@@ -8,7 +8,7 @@ use crate::renewal::planner::facts::Facts;
 use crate::renewal::planner::gate::Gate;
 use crate::renewal::planner::maintenance::Hours;
 use crate::renewal::planner::schedule::{Class, Id, Schedule, Wait};
-use crate::renewal::planner::{Moment, Policy, Window, moment, renew_at, retry_at, seed, time_of};
+use crate::renewal::planner::{Moment, Policy, Window, moment, renew_at, retry_at, time_of};
 use crate::store::{Identifier, OrderKind};
 
 pub(super) const HOUR: Moment = 3600 * 1_000_000;
@@ -16,6 +16,17 @@ pub(super) const DAY: Moment = 24 * HOUR;
 /// How long an order takes.
 const ORDER: Moment = 30 * 1_000_000;
 const POLICY: Policy = Policy { renew_after: 2.0 / 3.0 };
+
+/// A number that is as good as random: the finalizer of SplitMix64. Millions of digests would take
+/// longer than all the rest.
+fn dice(seed: u64, id: Id, count: u64) -> u64 {
+    let mut mixed = seed
+        .wrapping_add(u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_add(count.wrapping_mul(0xd1b5_4a32_d192_ed03));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
 
 /// What there is, and what goes wrong.
 #[derive(Debug, Clone)]
@@ -185,7 +196,7 @@ impl Life<'_> {
     /// A certificate that was issued some time before, so that all ages are there.
     fn begin(&mut self, id: Id) {
         let lifetime = self.world.lifetime(id);
-        let part = seed(&format!("age {} {id}", self.world.seed), 0) % 600;
+        let part = dice(self.world.seed, id, u64::MAX) % 600;
         let start = -lifetime * i64::try_from(part).unwrap() / 1000;
         let name = format!("c{id}.d{}.example", self.world.registered_domain(id));
         self.certificates.push(Certificate {
@@ -207,7 +218,7 @@ impl Life<'_> {
     /// Makes its renewal due by its lifetime.
     fn renew(&mut self, id: Id, not_before: Moment) {
         let certificate = &self.certificates[id as usize];
-        let jitter = seed(&format!("{} {id}", self.world.seed), certificate.versions);
+        let jitter = dice(self.world.seed ^ 1, id, certificate.versions);
         let wish = renew_at(&POLICY, time_of(certificate.start), time_of(certificate.end), jitter);
         let wish = moment(wish).max(not_before);
         self.certificates[id as usize].wish = wish;
@@ -288,7 +299,7 @@ impl Life<'_> {
         }
         self.schedule.placed(id, now);
         let count = certificate.versions * 1000 + u64::from(certificate.attempts);
-        let dice = seed(&format!("fate {} {id}", self.world.seed), count) % 10_000;
+        let dice = dice(self.world.seed ^ 2, id, count) % 10_000;
         let issued = f64::from(u32::try_from(dice).unwrap()) >= self.world.failing * 10_000.0;
         let ended = now + ORDER;
         self.report.orders.push(Order { id, placed: now, ended, issued, exempt });
@@ -318,7 +329,7 @@ impl Life<'_> {
         let certificate = &mut self.certificates[id as usize];
         certificate.attempts += 1;
         certificate.refusals += u32::from(issued.is_some());
-        let jitter = seed(&format!("retry {id}"), u64::from(certificate.attempts));
+        let jitter = dice(3, id, u64::from(certificate.attempts));
         let (end, attempts) = (time_of(certificate.end), certificate.attempts);
         let next = moment(retry_at(time_of(now), attempts, Some(end), None, jitter));
         if let Some(last) = certificate.tries.last_mut() {
