@@ -19,6 +19,8 @@ pub struct Revoker {
     pub address: SocketAddr,
     /// The name of the certificate that issues.
     pub issuer: String,
+    /// How long its responder's answers hold.
+    pub minutes: u32,
     responder: Option<Process>,
     /// Dropped last: what the program has written is read when it is dropped.
     dir: TempDir,
@@ -31,17 +33,37 @@ impl Revoker {
     /// Where it does not say its key.
     pub fn of(pebble: &Pebble) -> Self {
         let (certificate, key) = pebble.intermediate();
-        Self::with(&certificate, &key)
+        Self::new(&certificate, &certificate, &key)
     }
 
-    /// With this certificate and key, PEM; somebody else's name, perhaps.
+    /// Who claims to be this CA and has another key.
     ///
     /// # Panics
-    /// Where they are none.
-    pub fn with(certificate: &str, key: &str) -> Self {
+    /// Where the CA does not say its name.
+    pub fn forging(pebble: &Pebble) -> Self {
+        let (certificate, _) = pebble.intermediate();
         let dir = tempfile::tempdir().expect("directory");
         let at = |name: &str| dir.path().join(name).display().to_string();
-        fs::write(at("ca.pem"), certificate).expect("ca.pem");
+        fs::write(at("true.pem"), &certificate).expect("true.pem");
+        let subject = format!("/CN={}", common_name(&at("true.pem")));
+        let (forged, key) = (at("forged.pem"), at("forged.key"));
+        // The name to the letter, as Go writes it.
+        let config = "[req]\nstring_mask = default\ndistinguished_name = dn\n[dn]\n";
+        fs::write(at("req.cnf"), config).expect("req.cnf");
+        let config = at("req.cnf");
+        let files = ["-keyout", &key, "-out", &forged, "-subj", &subject, "-config", &config];
+        let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+        must("openssl", &[&make[..], &files].concat());
+        let read = |file: &str| fs::read_to_string(file).expect("PEM");
+        Self::new(&certificate, &read(&forged), &read(&key))
+    }
+
+    /// Signs with `signer` and `key` what `issuer` has issued, PEM.
+    fn new(issuer: &str, signer: &str, key: &str) -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        fs::write(at("issuer.pem"), issuer).expect("issuer.pem");
+        fs::write(at("ca.pem"), signer).expect("ca.pem");
         fs::write(at("ca.key"), key).expect("ca.key");
         fs::write(at("index.txt"), "").expect("index.txt");
         fs::write(at("crlnumber"), "01\n").expect("crlnumber");
@@ -55,12 +77,8 @@ impl Revoker {
             at("ca.key"),
         );
         fs::write(at("ca.cnf"), config).expect("ca.cnf");
-        let subject = ["x509", "-noout", "-subject", "-nameopt", "multiline", "-in", &at("ca.pem")];
-        let subject = must("openssl", &subject);
-        let name = subject.lines().find_map(|line| line.split_once("commonName"));
-        let name = name.and_then(|(_, rest)| rest.split_once('=')).expect("a common name");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        Self { address, issuer: name.1.trim().to_owned(), responder: None, dir }
+        Self { address, issuer: common_name(&at("issuer.pem")), minutes: 1, responder: None, dir }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -131,19 +149,24 @@ impl Revoker {
         format!("http://{}/", self.address)
     }
 
-    /// Starts its responder, whose answers hold for a minute. It looks for what is new in the database before
+    /// Starts its responder. It looks for what is new in the database before
     /// each answer.
     ///
     /// # Panics
     /// Where it does not come up.
     pub fn start_responder(&mut self) {
-        let (index, ca, key) = (self.path("index.txt"), self.path("ca.pem"), self.path("ca.key"));
-        let port = self.address.port().to_string();
+        let (index, issuer) = (self.path("index.txt"), self.path("issuer.pem"));
+        let (ca, key) = (self.path("ca.pem"), self.path("ca.key"));
+        let (port, minutes) = (self.address.port().to_string(), self.minutes.to_string());
         let mut command = Command::new("openssl");
-        command.args(["ocsp", "-index", &index, "-CA", &ca, "-rsigner", &ca, "-rkey", &key]);
-        command.args(["-port", &port, "-nmin", "1", "-ignore_err"]);
+        command.args(["ocsp", "-index", &index, "-CA", &issuer, "-rsigner", &ca, "-rkey", &key]);
+        command.args(["-port", &port, "-nmin", &minutes, "-ignore_err"]);
+        let log = self.at("openssl-ocsp.log");
+        let _ = fs::remove_file(&log);
         let mut process = Process::spawn("openssl-ocsp", command, self.dir.path());
-        process.wait_listening(self.address);
+        // A connection that says nothing would keep it waiting for ever.
+        let says = || fs::read_to_string(&log).is_ok_and(|log| log.contains("waiting for OCSP"));
+        process.wait_until("its responder", says);
         self.responder = Some(process);
     }
 
@@ -154,4 +177,13 @@ impl Revoker {
     pub fn stop_responder(&mut self) {
         self.responder.take().expect("a responder").kill();
     }
+}
+
+/// The subject's common name of a certificate in a file.
+fn common_name(file: &str) -> String {
+    let show = ["x509", "-noout", "-subject", "-nameopt", "multiline", "-in", file];
+    let subject = must("openssl", &show);
+    let name = subject.lines().find_map(|line| line.split_once("commonName"));
+    let name = name.and_then(|(_, rest)| rest.split_once('=')).expect("a common name");
+    name.1.trim().to_owned()
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::process::eventually;
+use testkit::{process::eventually, revoker::Revoker};
 
 use super::world::{By, World, serial};
 
@@ -31,9 +31,7 @@ fn what_a_responder_says_is_noticed() {
 fn a_responder_with_another_key_is_not_believed() {
     let mut world = World::new(By::Ocsp, "");
     let first = world.issue("agent", &[]);
-    let other = testkit::pebble::Pebble::start();
-    let (_, key) = other.intermediate();
-    let mut forger = testkit::revoker::Revoker::with(&world.pebble.intermediate().0, &key);
+    let mut forger = Revoker::forging(&world.pebble);
     forger.address = world.revoker.address;
     forger.revokes(serial(&first), "keyCompromise");
     forger.start_responder();

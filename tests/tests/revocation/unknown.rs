@@ -11,8 +11,7 @@ fn a_crl_that_proves_nothing_changes_nothing() {
     let world = World::new(By::Crl, "");
     let first = world.issue("agent", &[]);
     let other = Pebble::start();
-    let (_, key) = other.intermediate();
-    let forger = Revoker::with(&world.pebble.intermediate().0, &key);
+    let forger = Revoker::forging(&world.pebble);
     forger.revokes(serial(&first), "keyCompromise");
     world.revoker.revokes(serial(&first), "keyCompromise");
     let stranger = Revoker::of(&other);

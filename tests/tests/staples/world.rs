@@ -32,11 +32,16 @@ pub(super) struct World {
 impl World {
     /// One whose agent installs what `install` says of the nginx; the responder runs and knows nothing.
     pub(super) fn new(install: impl FnOnce(&Nginx) -> Install) -> Self {
+        Self::lasting(1, install)
+    }
+
+    /// The same, with answers that hold for so many minutes.
+    pub(super) fn lasting(minutes: u32, install: impl FnOnce(&Nginx) -> Install) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let ocsp = Some(format!("http://{address}/"));
         let pebble = Pebble::start_with(Behaviour { ocsp, ..Behaviour::default() });
         let mut revoker = Revoker::of(&pebble);
-        revoker.address = address;
+        (revoker.address, revoker.minutes) = (address, minutes);
         revoker.start_responder();
         let nginx = Nginx::start(SITE, pebble.http01);
         let mut vault = Vault::new();

@@ -31,7 +31,7 @@ pub(super) async fn ready(
         return Ok(Some(current));
     }
     let before = before(store, &current).await?;
-    let stapled = match &before {
+    let stapled = match before.as_ref().filter(|before| before.revoked.is_none()) {
         Some(before) => store.staple(name, before.version).await?.is_some(),
         None => false,
     };

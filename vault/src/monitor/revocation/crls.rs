@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 use time::OffsetDateTime;
-use vault_revocation::Crl;
+use vault_revocation::{Crl, Issued, Status};
 
 use super::fetch::Fetch;
 
@@ -44,11 +44,16 @@ impl Crls {
         Self { fetch, lasts, asked: cache(), newest: cache() }
     }
 
-    /// The newest CRL that is to be had. Whether it is in date is the caller's question.
+    /// What the newest CRL says of a certificate that is to be had and holds.
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn of(&self, url: &str, now: OffsetDateTime) -> Outcome {
+    pub(super) async fn status(
+        &self,
+        url: &str,
+        issued: &Issued,
+        now: OffsetDateTime,
+    ) -> Result<Status, String> {
         let stretch = i64::try_from(self.lasts.as_secs().max(1)).unwrap_or(i64::MAX);
         let key = (url.to_owned(), now.unix_timestamp() / stretch);
         let asked = self
@@ -59,16 +64,24 @@ impl Crls {
             Ok(outcome) => outcome,
             Err(never) => match never {},
         };
+        let said = match &asked {
+            Ok(crl) => said_by(crl, issued, now).await,
+            Err(why) => Err(why.clone()),
+        };
         let before = self.newest.get(url).and_then(Result::ok);
-        match (asked, before) {
+        match (said, asked, before) {
             // An older one than before hides what came since.
-            (Ok(crl), Some(before)) if before.this_update() > crl.this_update() => Ok(before),
-            (Ok(crl), _) => {
-                self.newest.insert(url.to_owned(), Ok(crl.clone()));
-                Ok(crl)
+            (Ok(_), Ok(crl), Some(before)) if before.this_update() > crl.this_update() => {
+                said_by(&before, issued, now).await
             }
-            (Err(_), Some(before)) if before.next_update() > now => Ok(before),
-            (Err(why), _) => Err(why),
+            // Only what holds takes the place of what held.
+            (Ok(status), Ok(crl), _) => {
+                self.newest.insert(url.to_owned(), Ok(crl));
+                Ok(status)
+            }
+            (Ok(status), Err(_), _) => Ok(status),
+            (Err(why), _, Some(before)) => said_by(&before, issued, now).await.map_err(|_| why),
+            (Err(why), _, None) => Err(why),
         }
     }
 
@@ -78,6 +91,13 @@ impl Crls {
         let parsed = parsed.map_err(|e| e.to_string())?;
         parsed.map(Arc::new).map_err(|e| format!("it is no CRL: {e}"))
     }
+}
+
+/// What a CRL says, aside: its signature is over all of a long list.
+async fn said_by(crl: &Arc<Crl>, issued: &Issued, now: OffsetDateTime) -> Result<Status, String> {
+    let (crl, issued) = (crl.clone(), issued.clone());
+    let status = tokio::task::spawn_blocking(move || crl.status(&issued, now)).await;
+    status.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 /// A cache of one part, so that all of its bytes are one CRL's if need be.

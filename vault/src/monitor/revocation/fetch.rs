@@ -7,7 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Request,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -46,9 +49,11 @@ impl Fetch {
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
-            .enable_http2()
             .build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
+        // Nobody is asked again within the minute: a connection that is kept would keep others waiting.
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Self { client, timeout })
     }
 
     /// A CRL (RFC 5280 section 4.2.1.13).
@@ -72,7 +77,12 @@ impl Fetch {
         self.send(request, LONGEST_RESPONSE).await
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>, longest: usize) -> Result<Bytes, String> {
+    async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        longest: usize,
+    ) -> Result<Bytes, String> {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         if !matches!(request.uri().scheme_str(), Some("http" | "https")) {
             return Err("its address is neither http nor https".to_owned());
         }
