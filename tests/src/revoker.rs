@@ -53,6 +53,7 @@ impl Revoker {
         let config = at("req.cnf");
         let files = ["-keyout", &key, "-out", &forged, "-subj", &subject, "-config", &config];
         let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+        let make = [&make[..], &["-addext", "subjectKeyIdentifier=hash"]].concat();
         must("openssl", &[&make[..], &files].concat());
         let read = |file: &str| fs::read_to_string(file).expect("PEM");
         Self::new(&certificate, &read(&forged), &read(&key))

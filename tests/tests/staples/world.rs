@@ -26,7 +26,7 @@ pub(super) struct World {
     pub(super) agent: Agent,
     /// It answers challenges, and is the web server unless there is another.
     pub(super) nginx: Nginx,
-    pub(super) pebble: Pebble,
+    _pebble: Pebble,
 }
 
 impl World {
@@ -51,7 +51,7 @@ impl World {
         let config = format!("{}{}", install(&nginx).toml(), webroot(&nginx));
         let agent = Agent::enrolled(&vault, AGENT, &config);
         register_account(&vault, &pebble);
-        Self { vault, revoker, agent, nginx, pebble }
+        Self { vault, revoker, agent, nginx, _pebble: pebble }
     }
 
     /// Orders a certificate that must be stapled, and waits until it is issued.

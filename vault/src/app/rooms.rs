@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use backon::{BlockingRetryable as _, ConstantBuilder};
 use time::Duration;
+use tokio::sync::Notify;
 
 use super::{Parts, blocking, officer::OfficerProcess};
 use crate::accounts::Accounts;
@@ -130,6 +131,17 @@ fn push(parts: &Parts, alerts: &Alerts) -> Result<(Arc<Hub>, Rollouts)> {
     Ok((hub, rollouts))
 }
 
+/// Asks CAs what they have revoked.
+fn watch_revocation(
+    parts: &Parts,
+    hub: Arc<Hub>,
+    alerts: Alerts,
+    wake: Arc<Notify>,
+) -> Result<Revocation> {
+    let Parts { config, store, clock, .. } = parts.clone();
+    Revocation::new(store, hub, alerts, clock, wake, config.monitor.clone())
+}
+
 /// Everything above the spine.
 pub(super) fn assemble(
     parts: &Parts,
@@ -162,14 +174,7 @@ pub(super) fn assemble(
     });
     let issuer = if config.acme.ari { issuer.with_ari() } else { issuer };
     let runner = runner(parts, &issuer);
-    let revocation = Revocation::new(
-        store.clone(),
-        hub.clone(),
-        alerts,
-        clock.clone(),
-        runner.waker(),
-        config.monitor.clone(),
-    )?;
+    let revocation = watch_revocation(parts, hub.clone(), alerts, runner.waker())?;
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;
