@@ -54,6 +54,7 @@ async fn a_certificate_reads_back_as_it_was_written(world: World) {
         rotate_key: false,
         fallback: vec![name("other-ca"), name("third-ca")],
         preferred_chain: None,
+        windows: vec!["Sat 02:00-04:00".parse().unwrap()],
         turn: Turn::default(),
         status: CertificateStatus::Issued,
         current_version: u64::try_from(i64::MAX).unwrap(),

@@ -164,7 +164,7 @@ impl World {
     }
 
     pub(super) fn hours(&self, id: Id) -> Arc<Hours> {
-        match self.windows && id % 3 == 0 {
+        match self.windows && id.is_multiple_of(3) {
             true => Arc::new(Hours::of(&["Sat 01:00-05:00".parse().unwrap()])),
             false => Arc::new(Hours::ALWAYS),
         }
@@ -242,7 +242,7 @@ impl Life<'_> {
             refusals: certificate.refusals,
             requested: false,
             insists: false,
-            hours: match self.world.windows && id % 3 == 0 {
+            hours: match self.world.windows && id.is_multiple_of(3) {
                 true => self.saturday.clone(),
                 false => Arc::new(Hours::ALWAYS),
             },
