@@ -9,7 +9,7 @@ use vault::{
     store::{
         CertificateRecord, CertificateSettings, CertificateStatus, Certificates as _,
         ChallengeKind, Custody, DeploymentStatus, Identifier, KeyPurpose, KeyRecord, Keys as _,
-        OrderRecord, OrderState, TlsUse, Turn,
+        OrderRecord, OrderState, Placements as _, TlsUse, Turn,
     },
 };
 

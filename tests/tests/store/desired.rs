@@ -12,8 +12,9 @@ use vault::{
     clock::ManualClock,
     push::{Changes, DesiredState, View},
     store::{
-        CertificateRecord, CertificateSettings, Certificates as _, ChallengeKind, Custody,
-        KeyPurpose, KeyRecord, Keys as _, OrderRecord, OrderState, VersionRecord, sql::SqlStore,
+        CertificateRecord, CertificateSettings, Certificates as _, ChallengeKind, ChallengeRecord,
+        Custody, KeyPurpose, KeyRecord, Keys as _, OrderRecord, OrderState, VersionRecord,
+        sql::SqlStore,
     },
 };
 use vault_proto::{
@@ -113,7 +114,7 @@ async fn happen(store: &SqlStore, declared: &CertificateRecord, change: Change) 
             store.fail_order(order.id, "no", 1, start(), start()).await.unwrap();
         }
         (Change::Revoke, ..) if now.current_version > 0 => {
-            store.revoke_version(name, now.current_version, "superseded").await.unwrap();
+            store.revoke_version(name, now.current_version, "superseded", None).await.unwrap();
         }
         (Change::Challenge(challenge), ..) => {
             let settings = CertificateSettings { challenge, ..now.settings() };
@@ -237,7 +238,7 @@ proptest! {
 
 async fn challenges_go_to_agents_unless_the_dns_shows_them(world: World) {
     let store = &world.store;
-    let (shop, _) = put_order(store).await;
+    let (shop, order) = put_order(store).await;
     let agents = put_agents(store, &["web1", "web2"]).await;
     store.insert_deployment(&shop.name, &agents[0], start()).await.unwrap();
     let clock = ManualClock::new(start());
@@ -246,12 +247,11 @@ async fn challenges_go_to_agents_unless_the_dns_shows_them(world: World) {
         let told = Told::whole(&DesiredState::whole(view).await.unwrap());
         told.challenges.into_values().map(|one| (one.token, one.kind)).collect::<Vec<_>>()
     };
-    for challenge in [ChallengeKind::Http01, ChallengeKind::TlsAlpn01, ChallengeKind::Dns01] {
-        let before = store.certificate(&shop.name).await.unwrap().unwrap().settings();
-        let after = CertificateSettings { challenge, ..before.clone() };
-        assert!(store.change_settings(&shop.name, &before, &after).await.unwrap());
-        let both = ["one", "two"].map(|token| (token.to_owned(), challenge.to_string()));
-        let shown = if challenge == ChallengeKind::Dns01 { &[][..] } else { &both };
+    for kind in [ChallengeKind::Http01, ChallengeKind::TlsAlpn01, ChallengeKind::Dns01] {
+        let rows = ["one", "two"].map(|token| ChallengeRecord { kind, ..challenge(&order, token) });
+        store.put_challenges(&rows).await.unwrap();
+        let both = ["one", "two"].map(|token| (token.to_owned(), kind.to_string()));
+        let shown = if kind == ChallengeKind::Dns01 { &[][..] } else { &both };
         assert_eq!(tokens(&agents[0]).await, shown);
         assert_eq!(tokens(&agents[1]).await, []);
     }

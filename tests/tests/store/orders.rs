@@ -25,7 +25,6 @@ promises! {
     open_orders_come_oldest_first
     the_orders_of_an_account_come_newest_first
     challenges_are_put_together_or_not_at_all
-    an_agent_does_not_see_what_the_dns_shows
     a_known_token_is_replaced
     an_order_s_challenges_are_its_own
 }
@@ -152,17 +151,6 @@ async fn challenges_are_put_together_or_not_at_all(world: World) {
     store.remove_challenges(order.id).await.unwrap();
     assert_eq!(store.challenges_of(order.id).await.unwrap(), []);
     store.remove_challenges(order.id).await.unwrap();
-}
-
-async fn an_agent_does_not_see_what_the_dns_shows(world: World) {
-    let store = &world.store;
-    let (shop, order) = put_order(store).await;
-    let agents = put_agents(store, &["web1"]).await;
-    store.insert_deployment(&shop.name, &agents[0], start()).await.unwrap();
-    let by_dns = ChallengeRecord { kind: ChallengeKind::Dns01, ..challenge(&order, "three") };
-    store.put_challenges(&[by_dns]).await.unwrap();
-    let seen = store.challenges_on(&agents[0]).await.unwrap();
-    assert_eq!(seen, [challenge(&order, "one"), challenge(&order, "two")]);
 }
 
 async fn a_known_token_is_replaced(world: World) {

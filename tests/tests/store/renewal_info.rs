@@ -119,7 +119,7 @@ async fn a_ca_is_asked_about_what_is_in_force_and_in_date_when_it_is_time_to(wor
     // A version that is new was never asked about.
     issue(store, &shop).await;
     assert_eq!(due(start()).await, *all);
-    store.revoke_version(&shop, 2, "superseded").await.unwrap();
+    store.revoke_version(&shop, 2, "superseded", None).await.unwrap();
     assert!(due(start()).await.is_empty(), "it is revoked");
 }
 

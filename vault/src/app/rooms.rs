@@ -142,6 +142,35 @@ fn watch_revocation(
     Revocation::new(store, hub, alerts, clock, wake, config.monitor.clone())
 }
 
+/// What orders certificates, and the DNS where challenges are written there.
+fn issuer(
+    parts: &Parts,
+    signing: &Signing,
+    hub: &Arc<Hub>,
+    accounts: &Accounts,
+    alerts: &Alerts,
+) -> Result<(Issuer, Option<Dns>)> {
+    let Parts { config, store, clock, .. } = parts.clone();
+    let dns = Dns::new(&config.acme, store.clone(), clock.clone(), alerts.clone())?;
+    let presenters = Presenters::new(hub.clone());
+    let presenters = match &dns {
+        Some(dns) => presenters.with_dns(Arc::new(dns.clone())),
+        None => presenters,
+    };
+    let issuer = Issuer::new(IssuerParts {
+        store,
+        signing: signing.clone(),
+        hub: hub.clone(),
+        presenters,
+        clock,
+        policy: Policy { renew_after: config.acme.renew_after },
+        accounts: accounts.clone(),
+        alerts: alerts.clone(),
+        planning: Planning::new(config.acme.limits.clone(), config.acme.concurrent_orders),
+    });
+    Ok((if config.acme.ari { issuer.with_ari() } else { issuer }, dns))
+}
+
 /// Everything above the spine.
 pub(super) fn assemble(
     parts: &Parts,
@@ -154,25 +183,7 @@ pub(super) fn assemble(
     let (hub, rollouts) = push(parts, &alerts)?;
     let options = acme::Options { request_timeout: config.acme.request_timeout };
     let accounts = Accounts::new(store.clone(), signing.clone(), clock.clone(), options);
-    let policy = Policy { renew_after: config.acme.renew_after };
-    let dns = Dns::new(&config.acme, store.clone(), clock.clone(), alerts.clone())?;
-    let presenters = Presenters::new(hub.clone());
-    let presenters = match &dns {
-        Some(dns) => presenters.with_dns(Arc::new(dns.clone())),
-        None => presenters,
-    };
-    let issuer = Issuer::new(IssuerParts {
-        store: store.clone(),
-        signing: signing.clone(),
-        hub: hub.clone(),
-        presenters,
-        clock: clock.clone(),
-        policy,
-        accounts: accounts.clone(),
-        alerts: alerts.clone(),
-        planning: Planning::new(config.acme.limits.clone(), config.acme.concurrent_orders),
-    });
-    let issuer = if config.acme.ari { issuer.with_ari() } else { issuer };
+    let (issuer, dns) = issuer(parts, &signing, &hub, &accounts, &alerts)?;
     let runner = runner(parts, &issuer);
     let revocation = watch_revocation(parts, hub.clone(), alerts, runner.waker())?;
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
