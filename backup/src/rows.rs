@@ -152,6 +152,7 @@ rows! {
     AgentRow {
         name: AgentName, status: Word, identity_not_after: Option<i64>,
         last_seen_at: Option<i64>, software_version: String, created_at: i64,
+        windows: Json<Vec<String>>,
     }
     /// An identity.
     IdentityRow { serial: String, spiffe_id: String, not_after: i64, revoked_at: Option<i64>, }
@@ -161,8 +162,9 @@ rows! {
         challenge: Word, custody: Word, algorithm: Word, profile: Option<String>,
         must_staple: i64, tls_use: Word, rotate_key: i64,
         fallback: Json<Vec<AccountName>>, preferred_chain: Option<String>, ca_place: u32,
-        ca_failures: u32, canary: Option<AgentName>, status: Word, current_version: u64, key_id: Option<KeyId>, renew_at: i64, failed_attempts: u32, last_error: Option<String>,
-        created_at: i64,
+        ca_failures: u32, canary: Option<AgentName>, status: Word, current_version: u64,
+        key_id: Option<KeyId>, renew_at: i64, failed_attempts: u32, last_error: Option<String>,
+        created_at: i64, windows: Json<Vec<String>>, requested: i64, asked_anew: i64,
     }
     /// A version of a certificate.
     VersionRow {
