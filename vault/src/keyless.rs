@@ -72,12 +72,21 @@ impl Keyless {
         recent.read(self.store.as_ref(), find).await
     }
 
-    async fn find(&self, agent: &AgentName) -> Result<UsableKeys> {
+    /// Refuses an agent that may use nothing any more.
+    ///
+    /// # Errors
+    /// `Unauthenticated`.
+    pub async fn check_active(&self, agent: &AgentName) -> Result<()> {
         let known = self.store.agent(agent).await?;
         if known.is_none_or(|known| known.status != AgentStatus::Active) {
             let why = "it is not active";
             return Err(Error::unauthenticated("sign", format!("agent {agent}"), why));
         }
+        Ok(())
+    }
+
+    async fn find(&self, agent: &AgentName) -> Result<UsableKeys> {
+        self.check_active(agent).await?;
         let mut usable = UsableKeys::default();
         for deployment in self.store.deployments_on(agent).await? {
             let Some(certificate) = self.store.certificate(&deployment.certificate).await? else {

@@ -89,7 +89,7 @@ impl TlsStream {
                     if heard.is_err() {
                         return Ok(());
                     }
-                    match keyless.usable(&self.agent, &recent).await {
+                    match keyless.check_active(&self.agent).await {
                         Err(error) if error.kind == ErrorKind::Unauthenticated => return Err(error),
                         // Where the store is away, the next request says so.
                         Ok(_) | Err(_) => {}

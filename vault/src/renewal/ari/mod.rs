@@ -128,9 +128,14 @@ impl Ari {
         let client = self.client(account).await;
         let mut failures = Vec::new();
         for name in first {
-            match &client {
-                Ok(client) => failures.extend(self.check(name, client.as_ref()).await?),
-                Err(error) => self.check_failed(name, error).await?,
+            let done = match &client {
+                Ok(client) => self.check(name, client.as_ref()).await,
+                Err(error) => self.check_failed(name, error).await.map(|()| None),
+            };
+            match done {
+                Ok(failure) => failures.extend(failure),
+                // What is wrong with one keeps nobody else waiting.
+                Err(error) => tracing::warn!(certificate = %name, %error, "asked later when to renew"),
             }
         }
         let away = failures.pop().filter(|_| failures.len() + 1 == ALONE);
