@@ -75,7 +75,7 @@ fn a_chain_that_is_not_offered_leaves_the_default_one_and_a_note() {
     let shop = world.certificate("shop");
     assert!(note(&shop).contains("No Such Root"), "{shop}");
     assert!(note(&shop).contains(&root(&world, 0)), "{shop}");
-    assert_eq!(world.ca.seen(Place::Alternate).len(), 2, "both were looked at");
+    assert_eq!(world.ca.done(Place::Alternate).len(), 2, "both were looked at");
 }
 
 #[test]

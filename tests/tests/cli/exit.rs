@@ -105,6 +105,7 @@ fn what_is_not_there_is_3() {
         &["cert", "undeploy", CERTIFICATE, "--from", "no"],
         &["cert", "chain", CERTIFICATE],
         &["agent", "show", "no"],
+        &["agent", "update", "no", "--no-window"],
         &["agent", "evict", "no", "--yes"],
     ];
     for args in cases {
@@ -151,7 +152,7 @@ fn a_vault_that_is_not_there_is_6_for_every_verb_that_asks_it() {
     for words in verbs("vaultctl").iter().filter(asks) {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let rest: &[&str] = match words.join(" ").as_str() {
-            "init" | "status" => &[],
+            "init" | "status" | "cert plan" | "fleet rehearse" => &[],
             "shares" => &["--shares-dir", &out],
             "kek show" => &[],
             "backup create" => &["--out", &out],
@@ -172,6 +173,7 @@ fn a_vault_that_is_not_there_is_6_for_every_verb_that_asks_it() {
             "csr create" => &["--key", "k", "--domain", "a.example", "--out", &out],
             "jws sign" => &["--account", "a", "--url", "https://x/", "--payload", &message],
             "account update" => &["x", "--no-contact"],
+            "agent update" => &["x", "--no-window"],
             "account deauthorize" => &["x", "--domain", "a.example", "--yes"],
             "account register" => &["a", "--directory", "https://x/", "--agree-tos"],
             "cert issue" => {

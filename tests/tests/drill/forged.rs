@@ -74,7 +74,8 @@ impl Rows {
                 "must_staple": 0, "tls_use": "tls13", "rotate_key": 0, "fallback": "[]",
                 "preferred_chain": null, "ca_place": 0, "ca_failures": 0, "status": "issued",
                 "current_version": 1, "key_id": of, "renew_at": 1, "failed_attempts": 0,
-                "last_error": null, "created_at": 1,
+                "last_error": null, "created_at": 1, "canary": null, "windows": "[]",
+                "requested": 0, "asked_anew": 0,
             }),
         );
         self.add(

@@ -135,7 +135,9 @@ impl Ari {
             match done {
                 Ok(failure) => failures.extend(failure),
                 // What is wrong with one keeps nobody else waiting.
-                Err(error) => tracing::warn!(certificate = %name, %error, "asked later when to renew"),
+                Err(error) => {
+                    tracing::warn!(certificate = %name, %error, "asked later when to renew")
+                }
             }
         }
         let away = failures.pop().filter(|_| failures.len() + 1 == ALONE);

@@ -2,7 +2,7 @@
 
 use super::super::Issuer;
 use crate::acme::{self, Replacement};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::store::{CertificateRecord, OrderRecord, VersionRecord};
 use crate::x509::chain::Chain;
 
@@ -24,12 +24,28 @@ impl Issuer {
     ) -> Result<acme::Placed<'a>> {
         let profile = self.profile_of(certificate, order, account)?;
         let identifiers = &certificate.identifiers;
-        let Some(replaced) = replaced else {
-            let order = account.new_order(identifiers, profile).await?;
-            return Ok(acme::Placed { order, replaces: Replacement::NotSaid });
+        let placed = match replaced {
+            Some(replaced) => {
+                let chain = Chain::parse(&replaced.chain_pem)?;
+                account.new_order_replacing(identifiers, profile, chain.leaf_der()).await
+            }
+            None => account
+                .new_order(identifiers, profile)
+                .await
+                .map(|order| acme::Placed { order, replaces: Replacement::NotSaid }),
         };
-        let chain = Chain::parse(&replaced.chain_pem)?;
-        let placed = account.new_order_replacing(identifiers, profile, chain.leaf_der()).await?;
+        let placed = match (placed, profile) {
+            // The CA may have taken the profile away since its directory was read.
+            (Err(error), Some(profile)) if error.kind == ErrorKind::Invalid => {
+                let by = self.accounts.find(&order.account).await?;
+                if let Ok(directory) = self.accounts.directory(&by).await {
+                    directory.check_profile("order", profile)?;
+                }
+                return Err(error);
+            }
+            (placed, _) => placed?,
+        };
+        let Some(replaced) = replaced else { return Ok(placed) };
         if let Replacement::Refused(why) = &placed.replaces {
             let (name, version) = (&certificate.name, replaced.version);
             tracing::warn!(certificate = %name, version, why,
