@@ -30,24 +30,28 @@ fn draw(title: &str, days: &[Day], svg: &mut String) -> Result<(), Box<dyn std::
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let most = days.iter().map(|day| day.good + day.bad).max().unwrap_or(0).max(1);
-    let last = i32::try_from(days.len())?;
+    let last = u32::try_from(days.len())?.max(1);
+    let whole = |number: &f64| format!("{number:.0}");
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 13))
         .margin(8)
         .x_label_area_size(32)
         .y_label_area_size(60)
-        .build_cartesian_2d(0..last.max(1), 0..most + most / 8 + 1)?;
+        .build_cartesian_2d(0.0..f64::from(last), 0.0..f64::from(most) * 1.125 + 1.0)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .x_desc("days from now")
         .x_labels(days.len().min(12))
         .y_labels(5)
+        .x_label_formatter(&whole)
+        .y_label_formatter(&whole)
         .label_style(("sans-serif", 11))
         .draw()?;
-    let bars = || (0..).zip(days);
-    let bar = |day: i32, from, to, colour: RGBColor| {
-        let mut bar = Rectangle::new([(day, from), (day + 1, to)], colour.filled());
+    let bars = || (0u32..).zip(days);
+    let bar = |day: u32, from: u32, to: u32, colour: RGBColor| {
+        let (day, from, to) = (f64::from(day), f64::from(from), f64::from(to));
+        let mut bar = Rectangle::new([(day, from), (day + 1.0, to)], colour.filled());
         bar.set_margin(0, 0, 1, 1);
         bar
     };

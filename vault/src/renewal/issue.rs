@@ -396,7 +396,8 @@ impl Issuer {
             version => self.store.version(name, version).await?.map(|v| v.not_after),
         };
         let seed = planner::seed(name.as_str(), u64::from(attempts));
-        let at = planner::retry_at(now, attempts, not_after, error.retry_after, seed);
+        let counted = planner::counted(attempts, acme::is_away(error));
+        let at = planner::retry_at(now, counted, not_after, error.retry_after, seed);
         tracing::warn!(certificate = %name, attempts, retry_at = %at, %error, "order failed");
         let resumable = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
         let text = told(error);

@@ -22,7 +22,7 @@ mod simulation;
 use time::OffsetDateTime;
 
 pub use window::Window;
-pub use wish::{Policy, fraction, renew_at, retry_at, seed};
+pub use wish::{Policy, counted, fraction, renew_at, retry_at, seed};
 
 /// A time as microseconds since 1970, as the store keeps it: fleets of times are compared.
 pub type Moment = i64;

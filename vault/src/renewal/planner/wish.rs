@@ -16,6 +16,9 @@ const SLOWEST_RETRY: Duration = Duration::hours(6);
 /// Retries for a certificate that has ended are never further apart than this: its site is down,
 /// and a CA's limit on failures (Let's Encrypt: five an hour for each name) is not all used up.
 const SLOWEST_RETRY_ONCE_ENDED: Duration = Duration::minutes(15);
+/// So many failures in a row count where it is the CA that is away: how often it is asked then is decided
+/// for all of its certificates at once, and none of them should be resting when it is back.
+const FAILURES_AWAY: u32 = 4;
 /// How many tries shall fit into what is left of a certificate's life.
 const TRIES_LEFT: i32 = 8;
 
@@ -67,6 +70,11 @@ pub fn renew_at(
         false => policy.renew_after,
     };
     not_before + lifetime * (part - 0.05 * fraction(seed)).clamp(0.05, 0.95)
+}
+
+/// How many of a certificate's failures in a row count for the pause after them.
+pub fn counted(attempts: u32, ca_is_away: bool) -> u32 {
+    if ca_is_away { attempts.min(FAILURES_AWAY) } else { attempts }
 }
 
 /// When to try again after the `attempts`-th failure in a row: doubling from a minute to six

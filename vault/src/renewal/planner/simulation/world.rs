@@ -8,7 +8,9 @@ use crate::renewal::planner::facts::Facts;
 use crate::renewal::planner::gate::Gate;
 use crate::renewal::planner::maintenance::Hours;
 use crate::renewal::planner::schedule::{Class, Id, Schedule, Wait};
-use crate::renewal::planner::{Moment, Policy, Window, moment, renew_at, retry_at, time_of};
+use crate::renewal::planner::{
+    Moment, Policy, Window, counted, moment, renew_at, retry_at, time_of,
+};
 use crate::store::{Identifier, OrderKind};
 
 pub(super) const HOUR: Moment = 3600 * 1_000_000;
@@ -330,7 +332,8 @@ impl Life<'_> {
         certificate.attempts += 1;
         certificate.refusals += u32::from(issued.is_some());
         let jitter = dice(3, id, u64::from(certificate.attempts));
-        let (end, attempts) = (time_of(certificate.end), certificate.attempts);
+        let end = time_of(certificate.end);
+        let attempts = counted(certificate.attempts, issued.is_none());
         let next = moment(retry_at(time_of(now), attempts, Some(end), None, jitter));
         if let Some(last) = certificate.tries.last_mut() {
             last.1 = next;
