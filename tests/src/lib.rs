@@ -26,6 +26,7 @@ pub mod keyless_world;
 pub mod knot;
 pub mod kryoptic;
 pub mod load;
+pub mod monitored;
 pub mod name_server;
 pub mod namespace;
 pub mod nginx;

@@ -105,6 +105,20 @@ impl Fleet {
         self.vault.ok(&["cert", "renew", CERTIFICATE, "--force"]);
     }
 
+    /// The vault dies at this point of a renewal, and is started again.
+    fn dies_renewing(&mut self, point: &str) {
+        self.vault.kill();
+        self.vault.environment = vec![("FAILPOINTS".to_owned(), format!("{point}=return"))];
+        self.vault.start();
+        AGENTS.iter().for_each(|name| wait_connected(&self.vault, name));
+        // Where the vault dies before it answers, the command fails, and where it dies after, not.
+        self.vault.ctl(&["cert", "renew", CERTIFICATE, "--force"]);
+        let status = self.vault.process().wait_exit();
+        assert!(!status.success(), "{point}: the vault did not crash");
+        self.vault.environment.clear();
+        self.vault.start();
+    }
+
     fn is_done(&self, version: u64) {
         self.wait_rollout("every agent has it", |now| {
             now["state"] == "done" && now["version"] == version
@@ -228,30 +242,13 @@ fn a_rollout_goes_on_wherever_the_vault_dies() {
     let mut fleet = Fleet::new("", &[]);
     let points = ["rollout.ask", "rollout.asked", "rollout.follow", "rollout.followed"];
     for (version, point) in (2..).zip(points) {
-        fleet.vault.kill();
-        fleet.vault.environment = vec![("FAILPOINTS".to_owned(), format!("{point}=return"))];
-        fleet.vault.start();
-        AGENTS.iter().for_each(|name| wait_connected(&fleet.vault, name));
-        // Where the vault dies before it answers, the command fails, and where it dies after, not.
-        fleet.vault.ctl(&["cert", "renew", CERTIFICATE, "--force"]);
-        let status = fleet.vault.process().wait_exit();
-        assert!(!status.success(), "{point}: the vault did not crash");
-        fleet.vault.environment.clear();
-        fleet.vault.start();
+        fleet.dies_renewing(point);
         fleet.is_done(version);
     }
     fleet.webs[0].test_by(Some("[\"/bin/false\"]".to_owned()));
     for (version, point) in (6..).zip(["rollout.stop", "rollout.stopped"]) {
         let good = fleet.webs[0].serves();
-        fleet.vault.kill();
-        fleet.vault.environment = vec![("FAILPOINTS".to_owned(), format!("{point}=return"))];
-        fleet.vault.start();
-        AGENTS.iter().for_each(|name| wait_connected(&fleet.vault, name));
-        fleet.vault.ctl(&["cert", "renew", CERTIFICATE, "--force"]);
-        let status = fleet.vault.process().wait_exit();
-        assert!(!status.success(), "{point}: the vault did not crash");
-        fleet.vault.environment.clear();
-        fleet.vault.start();
+        fleet.dies_renewing(point);
         fleet.wait_rollout("it is stopped", |now| {
             now["state"] == "stopped" && now["version"] == version
         });

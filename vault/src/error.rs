@@ -102,6 +102,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A library's error with all that is behind it: the outermost text often names no cause.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 impl From<vault_proto::error::ErrorDetail> for Error {
     fn from(detail: vault_proto::error::ErrorDetail) -> Self {
         let kind = detail.kind();

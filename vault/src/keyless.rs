@@ -131,15 +131,34 @@ impl Keyless {
     }
 }
 
-/// The versions of a certificate whose keys web servers may use: newest first, in date, one for each key. A
-/// revoked one is among them only while it is in force or held by an agent: its successor is on its way, and
-/// until that is proven the site stays up.
+/// The versions of a certificate whose keys web servers may use: those of [`in_use_of`].
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub async fn versions_in_use(
+async fn versions_in_use(
     store: &dyn Store,
     certificate: &CertificateRecord,
+    clock: &dyn Clock,
+) -> Result<Vec<VersionRecord>> {
+    match certificate.custody {
+        Custody::Agent => Ok(Vec::new()),
+        Custody::Vault => {
+            let versions = store.versions(&certificate.name).await?;
+            in_use_of(store, certificate, versions, clock).await
+        }
+    }
+}
+
+/// Of all `versions` of a certificate, newest first, those whose keys web servers may use: in date, one for
+/// each key. A revoked one is among them only while it is in force or held by an agent: its successor is on
+/// its way, and until that is proven the site stays up.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn in_use_of(
+    store: &dyn Store,
+    certificate: &CertificateRecord,
+    versions: Vec<VersionRecord>,
     clock: &dyn Clock,
 ) -> Result<Vec<VersionRecord>> {
     if certificate.custody != Custody::Vault {
@@ -147,7 +166,6 @@ pub async fn versions_in_use(
     }
     let now = clock.now();
     let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
-    let versions = store.versions(&certificate.name).await?;
     let mut in_place = vec![certificate.current_version];
     if versions.iter().any(|version| version.revoked.is_some()) {
         let deployments = store.deployments_of(&certificate.name).await?;

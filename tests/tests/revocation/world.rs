@@ -1,26 +1,19 @@
 //! A vault that looks every second, and a CA that revokes.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    ops::{Deref, DerefMut},
+    path::PathBuf,
+};
 
 use serde_json::Value;
 use testkit::{
-    agent::Agent,
+    monitored::Monitored,
     nginx::Nginx,
-    pebble::{Behaviour, Pebble},
-    process::{eventually, free_port},
+    pebble::Pebble,
+    process::eventually,
     revoker::Revoker,
-    vault::Vault,
-    world::{AGENT, CERTIFICATE, Install, SITE, order, register_account, webroot},
+    world::{CERTIFICATE, Install, SITE, order},
 };
-
-/// The parts.
-pub(super) struct World {
-    pub(super) vault: Vault,
-    pub(super) revoker: Revoker,
-    pub(super) nginx: Nginx,
-    pub(super) agent: Agent,
-    pub(super) pebble: Pebble,
-}
 
 /// Where a vault asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +24,23 @@ pub(super) enum By {
     Ocsp,
 }
 
+/// The parts, and what is asked of them here.
+pub(super) struct World(Monitored);
+
+impl Deref for World {
+    type Target = Monitored;
+
+    fn deref(&self) -> &Monitored {
+        &self.0
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Monitored {
+        &mut self.0
+    }
+}
+
 impl World {
     /// One whose CA has issued nothing yet. `monitor` are further lines of `[monitor]`.
     pub(super) fn new(by: By, monitor: &str) -> Self {
@@ -39,28 +49,14 @@ impl World {
 
     /// The same, whose agent installs as this says.
     pub(super) fn with(by: By, monitor: &str, install: impl FnOnce(&Nginx) -> Install) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let ocsp = (by == By::Ocsp).then(|| format!("http://{address}/"));
-        let pebble = Pebble::start_with(Behaviour { ocsp, ..Behaviour::default() });
-        let mut revoker = Revoker::of(&pebble);
-        revoker.address = address;
-        let nginx = Nginx::start(SITE, pebble.http01);
-        let mut vault = Vault::new();
-        let ca = match by {
+        let lines = |revoker: &Revoker, pebble: &Pebble| match by {
             By::Crl => format!(
-                "[[monitor.ca]]\nissuer = {:?}\ncrl = \"http://{}/ca.crl\"\n",
+                "{monitor}\n[[monitor.ca]]\nissuer = {:?}\ncrl = \"http://{}/ca.crl\"\n",
                 revoker.issuer, pebble.http01
             ),
-            By::Ocsp => String::new(),
+            By::Ocsp => format!("{monitor}\n"),
         };
-        let text = format!("[monitor]\nrevocation_every = \"1s\"\n{monitor}\n{ca}[policy]");
-        vault.reconfigure("[policy]", &text);
-        vault.start();
-        vault.ok(&["init"]);
-        let config = format!("{}{}", install(&nginx).toml(), webroot(&nginx));
-        let agent = Agent::enrolled(&vault, AGENT, &config);
-        register_account(&vault, &pebble);
-        Self { vault, revoker, nginx, agent, pebble }
+        Self(Monitored::start(by == By::Ocsp, lines, install))
     }
 
     /// Where the CRL is that the configuration names.
@@ -72,10 +68,6 @@ impl World {
     pub(super) fn issue(&self, custody: &str, more: &[&str]) -> Value {
         let more = [&["--wait"], more].concat();
         self.vault.json(&order(CERTIFICATE, SITE, custody, &more))
-    }
-
-    pub(super) fn shown(&self) -> Value {
-        self.vault.json(&["cert", "show", CERTIFICATE])
     }
 
     /// Waits until a check has found this.

@@ -3,30 +3,35 @@
 use std::{
     fs,
     net::SocketAddr,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::Value;
 use testkit::{
-    agent::Agent,
+    monitored::Monitored,
     nginx::Nginx,
-    pebble::{Behaviour, Pebble},
-    process::{eventually, free_port},
+    process::eventually,
     programs::{must, run},
-    revoker::Revoker,
-    vault::Vault,
-    world::{AGENT, CERTIFICATE, Install, SITE, order, register_account, webroot},
+    world::{CERTIFICATE, Install, SITE, order},
 };
 
-/// The parts.
-pub(super) struct World {
-    pub(super) vault: Vault,
-    pub(super) revoker: Revoker,
-    pub(super) agent: Agent,
-    /// It answers challenges, and is the web server unless there is another.
-    pub(super) nginx: Nginx,
-    _pebble: Pebble,
+/// The parts, and what is asked of them here. The nginx is the web server unless there is another.
+pub(super) struct World(Monitored);
+
+impl Deref for World {
+    type Target = Monitored;
+
+    fn deref(&self) -> &Monitored {
+        &self.0
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Monitored {
+        &mut self.0
+    }
 }
 
 impl World {
@@ -37,21 +42,10 @@ impl World {
 
     /// The same, with answers that hold for so many minutes.
     pub(super) fn lasting(minutes: u32, install: impl FnOnce(&Nginx) -> Install) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let ocsp = Some(format!("http://{address}/"));
-        let pebble = Pebble::start_with(Behaviour { ocsp, ..Behaviour::default() });
-        let mut revoker = Revoker::of(&pebble);
-        (revoker.address, revoker.minutes) = (address, minutes);
-        revoker.start_responder();
-        let nginx = Nginx::start(SITE, pebble.http01);
-        let mut vault = Vault::new();
-        vault.reconfigure("[policy]", "[monitor]\nrevocation_every = \"1s\"\n[policy]");
-        vault.start();
-        vault.ok(&["init"]);
-        let config = format!("{}{}", install(&nginx).toml(), webroot(&nginx));
-        let agent = Agent::enrolled(&vault, AGENT, &config);
-        register_account(&vault, &pebble);
-        Self { vault, revoker, agent, nginx, _pebble: pebble }
+        let mut parts = Monitored::start(true, |_, _| String::new(), install);
+        parts.revoker.minutes = minutes;
+        parts.revoker.start_responder();
+        Self(parts)
     }
 
     /// Orders a certificate that must be stapled, and waits until it is issued.
@@ -75,10 +69,6 @@ impl World {
 
     pub(super) fn held(&self) -> u64 {
         self.shown()["deployments"][0]["held_version"].as_u64().unwrap()
-    }
-
-    pub(super) fn shown(&self) -> Value {
-        self.vault.json(&["cert", "show", CERTIFICATE])
     }
 
     /// Waits until a check was made after this moment.

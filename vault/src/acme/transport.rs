@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::kept::Kept;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 
 /// The longest body that is read, in bytes: a chain of ten certificates is far below.
 const LONGEST_BODY: usize = 1 << 20;
@@ -82,7 +82,7 @@ impl Transport {
             late,
         };
         let whole = async {
-            let response = self.client.request(request).await.map_err(|e| chain(&e))?;
+            let response = self.client.request(request).await.map_err(|e| with_causes(&e))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LONGEST_BODY).collect().await;
             let body = body.map_err(|e| format!("its answer cannot be read: {e}"))?;
@@ -93,17 +93,6 @@ impl Transport {
             Err(_) => Err(unanswered(format!("no answer within {:?}", self.timeout), true)),
         }
     }
-}
-
-/// An error with its causes: hyper's own text says only "client error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 fn roots(pem: Option<&str>) -> Result<RootCertStore> {

@@ -115,7 +115,7 @@ async fn check_token(hsm: &Hsm, vault: &Vault) -> Result<TokenInfo> {
 /// What orders, and what else is done beside it.
 fn runner(parts: &Parts, issuer: &Issuer) -> Runner {
     let acme = &parts.config.acme;
-    let runner = Runner::new(issuer.clone(), acme.concurrent_orders);
+    let runner = Runner::new(issuer.clone());
     let aftermath = Aftermath::new(issuer.clone(), parts.audit.clone(), runner.waker());
     let ari = Ari::new(issuer.clone(), runner.waker());
     let runner = runner.with_aftermath(aftermath);

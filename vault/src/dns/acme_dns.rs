@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::provider::{invalid, secret};
 use crate::config::DnsProvider;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::store::DnsRecord;
 
 /// How much of its answer an error repeats, in bytes.
@@ -75,10 +75,4 @@ fn header(entry: &DnsProvider, name: &str, secret: &SecretString) -> Result<Head
     let mut value = value.map_err(|e| invalid(entry, format!("credentials.{name}: {e}")))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// An error with its causes: reqwest's own text names the URL and not the reason.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

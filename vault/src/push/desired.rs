@@ -10,7 +10,7 @@ use vault_proto::{
 use super::{Changes, Foreign, staple};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::keyless::versions_in_use;
+use crate::keyless::in_use_of;
 use crate::store::{CertificateRecord, ChallengeKind, OrderRecord, OrderState, Store};
 use crate::wire;
 use crate::x509::chain::Chain;
@@ -183,13 +183,11 @@ async fn wanted(
     let View { store, clock, foreign, agent } = view;
     let held = foreign.iter().find(|held| held.certificate == certificate.name);
     let rolled_out = store.wanted_version(&certificate.name, agent).await?;
-    let mut version = match rolled_out.unwrap_or(certificate.current_version) {
-        0 => None,
-        wanted => store.version(&certificate.name, wanted).await?,
-    };
-    version = staple::ready(store, certificate, version, clock).await?;
+    let number = rolled_out.unwrap_or(certificate.current_version);
+    let versions = store.versions(&certificate.name).await?;
+    let mut version = staple::ready(store, certificate, &versions, number, clock).await?;
     let mut tls_keys = Vec::new();
-    let in_use = versions_in_use(store, certificate, clock).await?;
+    let in_use = in_use_of(store, certificate, versions, clock).await?;
     if let Some(held) = held
         && held.is_newer_than(version.as_ref(), clock.now())
         && held.is_of_use(store, certificate, &in_use, clock.now()).await?

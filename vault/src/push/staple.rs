@@ -13,37 +13,37 @@ const SHORT: Duration = Duration::minutes(10);
 /// How long before its predecessor's end a version goes out in any case.
 const MARGIN: Duration = Duration::hours(1);
 
-/// The version that agents get: the current one, or while that has no staple and needs one, the one before.
-/// `None` where there is none yet.
+/// The version that agents get, of all `versions`, newest first: the one with this number, or while that has no
+/// staple and needs one, the one before. `None` where there is none yet.
 ///
 /// # Errors
 /// Where the store cannot be read.
 pub(super) async fn ready(
     store: &dyn Store,
     certificate: &CertificateRecord,
-    current: Option<VersionRecord>,
+    versions: &[VersionRecord],
+    number: u64,
     clock: &dyn Clock,
 ) -> Result<Option<VersionRecord>> {
-    let Some(current) = current else { return Ok(None) };
+    let Some(current) = versions.iter().find(|version| version.version == number) else {
+        return Ok(None);
+    };
     let (name, now) = (&certificate.name, clock.now());
     // What went out once does not come back, be its staple as old as it may.
     if store.staple(name, current.version).await?.is_some() {
-        return Ok(Some(current));
+        return Ok(Some(current.clone()));
     }
-    let before = before(store, &current).await?;
+    let before = versions.iter().find(|version| version.version < current.version);
     let stapled = match before.as_ref().filter(|before| before.revoked.is_none()) {
         Some(before) => store.staple(name, before.version).await?.is_some(),
         None => false,
     };
-    if !(certificate.must_staple || stapled) || !asks(store, &current).await? {
-        return Ok(Some(current));
+    if !(certificate.must_staple || stapled) || !asks(store, current).await? {
+        return Ok(Some(current.clone()));
     }
     let good = before.filter(|before| before.revoked.is_none() && before.not_after > now);
-    let until = waits_until(certificate.must_staple, &current, good.as_ref());
-    match now < until {
-        true => Ok(good),
-        false => Ok(Some(current)),
-    }
+    let until = waits_until(certificate.must_staple, current, good);
+    Ok(if now < until { good.cloned() } else { Some(current.clone()) })
 }
 
 /// By when a version without a staple goes out.
@@ -60,12 +60,6 @@ fn waits_until(
         }
         _ => short,
     }
-}
-
-/// The version before one.
-async fn before(store: &dyn Store, current: &VersionRecord) -> Result<Option<VersionRecord>> {
-    let versions = store.versions(&current.certificate).await?;
-    Ok(versions.into_iter().find(|version| version.version < current.version))
 }
 
 /// Whether a staple of a version may still come: it names a responder, or the first check is still to be.

@@ -35,7 +35,10 @@ impl Issuer {
         };
         // What was asked for before and not heard of: no certificate will come of it.
         store.end_placements(order.id, PlacementState::Failed, &[], now).await?;
-        let kind = self.kind_of(certificate, &by, replaced.is_some()).await?;
+        let kind = match &replaced {
+            Some(_) => OrderKind::Replacement,
+            None => self.kind_of(certificate, &by).await?,
+        };
         let placement = PlacementRecord {
             id: OrderId::random(),
             order: order.id,
@@ -76,22 +79,17 @@ impl Issuer {
         }
     }
 
-    /// What an order is to its CA.
+    /// What an order that replaces nothing is to its CA.
     async fn kind_of(
         &self,
         certificate: &CertificateRecord,
         by: &AccountRecord,
-        replaces: bool,
     ) -> Result<OrderKind> {
         let version = self.store.version(&certificate.name, certificate.current_version).await?;
         let Some(version) = version else { return Ok(OrderKind::First) };
         let before = self.store.account(&version.account).await?;
         let same = before.is_some_and(|before| before.directory == by.directory);
-        Ok(match (same, replaces) {
-            (true, true) => OrderKind::Replacement,
-            (true, false) => OrderKind::Renewal,
-            (false, _) => OrderKind::First,
-        })
+        Ok(if same { OrderKind::Renewal } else { OrderKind::First })
     }
 
     /// What was asked for and not heard of when the vault ended: no certificate will come of it.

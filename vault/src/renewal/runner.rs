@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinSet,
-};
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use vault_proto::ids::CertificateName;
 
@@ -23,21 +20,14 @@ use crate::store::CertificateRecord;
 pub struct Runner {
     issuer: Issuer,
     wake: Arc<Notify>,
-    slots: Arc<Semaphore>,
     aftermath: Option<Aftermath>,
     ari: Option<Ari>,
 }
 
 impl Runner {
-    /// A runner that works on at most `concurrent` certificates at once.
-    pub fn new(issuer: Issuer, concurrent: usize) -> Self {
-        Self {
-            issuer,
-            wake: Arc::new(Notify::new()),
-            slots: Arc::new(Semaphore::new(concurrent.max(1))),
-            aftermath: None,
-            ari: None,
-        }
+    /// A runner that works on as many certificates at once as the issuer's [`Planning`] has places for.
+    pub fn new(issuer: Issuer) -> Self {
+        Self { issuer, wake: Arc::new(Notify::new()), aftermath: None, ari: None }
     }
 
     /// Wakes it: something may be due now.
@@ -98,9 +88,9 @@ impl Runner {
         outlook: &mut Outlook,
         work: &mut JoinSet<(Ticket, bool)>,
     ) -> Result<()> {
-        let free = self.slots.available_permits();
+        let free = self.issuer.planning.free_places();
         if free == 0 {
-            return Ok(()); // whoever gives a slot back wakes us
+            return Ok(()); // whoever gives a place back wakes us
         }
         for Turn { name, pending, ticket } in outlook.turns(free).await? {
             let claim = Claim::take(&self.issuer.planning, &name, &pending);
@@ -108,15 +98,14 @@ impl Runner {
             let found = self.issuer.store.certificate(&name).await?;
             let now = self.issuer.clock.now();
             let due = found.filter(|found| found.renew_at <= now);
-            let slot = self.slots.clone().try_acquire_owned().ok();
-            let (Some(claim), Some(certificate), Some(slot)) = (claim, due, slot) else {
+            let (Some(claim), Some(certificate)) = (claim, due) else {
                 outlook.ended(ticket, false);
                 continue;
             };
             let issuer = self.issuer.clone();
             work.spawn(async move {
                 let well = order(&issuer, &certificate).await;
-                drop((claim, slot));
+                drop(claim);
                 (ticket, well)
             });
         }

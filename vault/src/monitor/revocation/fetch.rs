@@ -19,7 +19,7 @@ use hyper_util::{
 };
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 
 /// The longest CRL that is read, in bytes.
 const LONGEST_CRL: usize = 32 << 20;
@@ -87,7 +87,7 @@ impl Fetch {
             return Err("its address is neither http nor https".to_owned());
         }
         let whole = async {
-            let response = self.client.request(request).await.map_err(|e| causes(&e))?;
+            let response = self.client.request(request).await.map_err(|e| with_causes(&e))?;
             if response.status() != http::StatusCode::OK {
                 return Err(format!("HTTP {}", response.status().as_u16()));
             }
@@ -99,15 +99,4 @@ impl Fetch {
             Err(_) => Err(format!("no answer within {:?}", self.timeout)),
         }
     }
-}
-
-/// An error with its causes: hyper's own text says only "client error".
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
