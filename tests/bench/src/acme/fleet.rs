@@ -1,5 +1,5 @@
-//! The vault's side: keys in SoftHSM, an account's key beside them, an agent that answers challenges
-//! and installs what comes.
+//! The vault's side: keys in SoftHSM, an account's key beside them, an agent that puts challenges into a
+//! web server's directory and installs what comes.
 
 use std::{
     thread,
@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use testkit::{
     agent::Agent,
     grpc,
+    nginx::Nginx,
     vault::Vault,
-    world::{ACCOUNT, AGENT, Install, wait_connected},
+    world::{ACCOUNT, AGENT, Install, wait_connected, webroot},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::transport::Channel;
@@ -48,11 +49,16 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts a vault and an agent, and registers an account at the CA.
+    /// Starts a vault and an agent whose challenges a web server answers, and registers an account at the CA.
     ///
     /// # Errors
     /// Where anything cannot be started.
-    pub fn new(authority: &Authority, rounds: usize, certificates: usize) -> Result<Self> {
+    pub fn new(
+        authority: &Authority,
+        nginx: &Nginx,
+        rounds: usize,
+        certificates: usize,
+    ) -> Result<Self> {
         let mut vault = Vault::new();
         vault.reconfigure("request_timeout = \"5s\"", "request_timeout = \"60s\"");
         vault.start();
@@ -66,8 +72,7 @@ impl Fleet {
             })
             .collect();
         let signer = format!("[signer]\nsocket = {:?}\n", agent.file("signer.sock"));
-        agent.config =
-            format!("{installs}[http01]\nlisten = \"{}\"\n{signer}", authority.http01()?);
+        agent.config = format!("{installs}{}{signer}", webroot(nginx));
         let ended = agent.enroll(&vault, AGENT);
         ensure!(ended.code == 0, "{ended:?}");
         agent.start();
@@ -99,8 +104,12 @@ impl Fleet {
             ))
         };
         let issued = |vault: &mut Vault| vault.process().log().matches(" issued ").count();
-        let failed = |vault: &mut Vault| vault.process().log().matches("order failed").count();
-        let (issued_before, failed_before) = (issued(&mut self.vault), failed(&mut self.vault));
+        let failed = |vault: &mut Vault| -> Vec<String> {
+            let log = vault.process().log();
+            log.lines().filter(|line| line.contains("order failed")).map(str::to_owned).collect()
+        };
+        let (issued_before, failed_before) =
+            (issued(&mut self.vault), failed(&mut self.vault).len());
         let (before, began) = (used()?, Instant::now());
         self.runtime.block_on(declare(&self.channel, round, certificates))?;
         while issued(&mut self.vault) - issued_before < certificates {
@@ -108,9 +117,12 @@ impl Fleet {
             thread::sleep(LOOK);
         }
         let (took, after) = (began.elapsed().as_secs_f64(), used()?);
-        let failures = failed(&mut self.vault) - failed_before;
+        let failures = failed(&mut self.vault).split_off(failed_before);
+        for line in &failures {
+            eprintln!("{line}");
+        }
         #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
-        let (count, failures) = (certificates as f64, failures as f64);
+        let (count, failures) = (certificates as f64, failures.len() as f64);
         Ok(Ordered {
             rate: count / took,
             client_ms: (after.0 - before.0) * 1e3 / count,

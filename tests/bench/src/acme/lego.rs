@@ -27,21 +27,19 @@ pub fn account_domain(round: usize, shell: usize) -> String {
     format!("lego-{round}-account-{shell}.example")
 }
 
-/// Accounts of lego's, and a web server for its challenges.
-pub struct Lego {
+/// Accounts of lego's, whose challenges a web server answers.
+pub struct Lego<'a> {
     dir: TempDir,
-    nginx: Nginx,
+    nginx: &'a Nginx,
     round: usize,
 }
 
-impl Lego {
-    /// Starts the web server; accounts come with their first certificate.
+impl<'a> Lego<'a> {
+    /// None yet: accounts come with their first certificate.
     ///
     /// # Errors
     /// Where there is no room for its files.
-    pub fn start(authority: &Authority, round: usize) -> Result<Self> {
-        let address = authority.http01()?;
-        let nginx = Nginx::start("lego.example", address);
+    pub fn new(nginx: &'a Nginx, round: usize) -> Result<Self> {
         Ok(Self { dir: tempfile::tempdir()?, nginx, round })
     }
 

@@ -1,13 +1,13 @@
 //! Many certificates at once through one account, beside Debian's `lego` one after another and eight
 //! at once: the same CA, the same machine, by HTTP-01. All of it is in namespaces of its own, where
-//! port 80 is free and every name leads here.
+//! port 80 is free and every name leads here. One nginx answers the challenges of both.
 
 mod ca;
 mod fleet;
 mod lego;
 
 use anyhow::Result;
-use testkit::namespace;
+use testkit::{namespace, nginx::Nginx};
 
 use crate::{Pace, results::Results};
 
@@ -65,11 +65,12 @@ fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Res
     namespace::settle(&names);
     for kind in [Kind::Caddy, Kind::Pebble] {
         let authority = Authority::start(kind);
-        let mut fleet = Fleet::new(&authority, pace.rounds, certificates)?;
+        let nginx = Nginx::start("challenges.example", authority.http01()?);
+        let mut fleet = Fleet::new(&authority, &nginx, pace.rounds, certificates)?;
         let (mut ours, mut single, mut eight) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..pace.rounds {
             ours.push(fleet.order(&authority, round, certificates)?);
-            let lego = Lego::start(&authority, round)?;
+            let lego = Lego::new(&nginx, round)?;
             // Pebble's slowness to lego is lego's own polling; a few show it.
             let legos = if kind == Kind::Caddy { LEGOS } else { AT_ONCE };
             single.push(lego.order(&authority, 0..legos, 1)?);
