@@ -126,6 +126,9 @@ pub trait KeyStore: Send + Sync {
     /// The trusted, wrap-only KEK, where the token has one; the newest of several.
     async fn kek(&self) -> Result<Option<KekInfo>>;
 
+    /// Whether the token has such a KEK: quicker than to find the newest, where one was found before.
+    async fn has_kek(&self) -> Result<bool>;
+
     /// Destroys a KEK that a newer one has replaced; `false` where the token has none of this id.
     async fn retire_kek(&self, id: KeyId) -> Result<bool>;
 

@@ -294,17 +294,17 @@ impl Signing {
 
     /// A key is never escrowed under a KEK that nobody can rebuild: without a KEK there is none.
     async fn decide_escrow(&self, new: &NewKey) -> Result<Escrow> {
-        let kek = self.keystore.kek().await?;
-        match (new.escrow, kek) {
-            (Some(Escrow::Wrapped), None) => Err(Error::invalid(
+        let has_kek = self.keystore.has_kek().await?;
+        match (new.escrow, has_kek) {
+            (Some(Escrow::Wrapped), false) => Err(Error::invalid(
                 "generate",
                 format!("key {}", new.name),
                 "escrow is asked for and this vault has no KEK",
             )
             .hint("use --escrow none, or initialise a vault with custodians")),
             (Some(escrow), _) => Ok(escrow),
-            (None, Some(_)) => Ok(Escrow::Wrapped),
-            (None, None) => Ok(Escrow::None),
+            (None, true) => Ok(Escrow::Wrapped),
+            (None, false) => Ok(Escrow::None),
         }
     }
 }

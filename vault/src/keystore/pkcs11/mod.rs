@@ -1,5 +1,6 @@
 //! The PKCS#11 key store: keys in a token of any module that keeps what `template` asks.
 
+mod handles;
 mod mechanism;
 mod module;
 mod public;
@@ -11,11 +12,18 @@ mod uri;
 mod workers;
 mod wrap;
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::SecretString;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vault_proto::ids::KeyId;
 
 pub use module::{KekSpec, Module, TokenState};
@@ -34,6 +42,9 @@ use crate::error::{Error, Result};
 /// A key store in a PKCS#11 token.
 pub struct Pkcs11KeyStore {
     workers: Workers,
+    /// For one that makes or destroys objects at a time: of two at once, SoftHSM now and then fails one
+    /// with whatever it finds of the other.
+    changes: Arc<Semaphore>,
 }
 
 impl Pkcs11KeyStore {
@@ -48,7 +59,18 @@ impl Pkcs11KeyStore {
         pin: &SecretString,
         options: Options,
     ) -> Result<Self> {
-        Ok(Self { workers: Workers::start(module, uri, pin, options)? })
+        let workers = Workers::start(module, uri, pin, options)?;
+        Ok(Self { workers, changes: Arc::new(Semaphore::new(1)) })
+    }
+
+    /// The right to change what objects there are; it goes with the call, whoever waits for its answer.
+    async fn change(&self, what: &'static str, id: KeyId) -> Result<OwnedSemaphorePermit> {
+        let turn = self.changes.clone().acquire_owned();
+        let turn = tokio::time::timeout(self.workers.deadline(), turn).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            Error::exhausted(what, format!("key {id}"), "the HSM is busy with other changes")
+                .retry_after(Duration::from_secs(1))
+        })
     }
 }
 
@@ -60,8 +82,14 @@ impl KeyStore for Pkcs11KeyStore {
 
     async fn generate(&self, spec: &KeySpec) -> Result<PublicKey> {
         let spec = spec.clone();
+        let turn = self.change("generate", spec.id).await?;
         let until = Instant::now() + self.workers.deadline();
+        let tried = AtomicBool::new(false);
         let generate = move |session: &mut session::TokenSession| {
+            let _turn = &turn;
+            if tried.swap(true, Ordering::Relaxed) {
+                session.destroy(spec.id)?;
+            }
             let made = session.generate(&spec)?;
             if Instant::now() >= until {
                 // Nobody waits for it any more.
@@ -71,7 +99,7 @@ impl KeyStore for Pkcs11KeyStore {
             }
             Ok(made)
         };
-        self.workers.run("generate", Again::Never, generate).await
+        self.workers.run("generate", Again::Undone, generate).await
     }
 
     async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>> {
@@ -101,11 +129,20 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn destroy(&self, id: KeyId) -> Result<bool> {
-        self.workers.run("destroy", Again::Never, move |s| s.destroy(id)).await
+        let turn = self.change("destroy", id).await?;
+        let destroy = move |session: &mut session::TokenSession| {
+            let _turn = &turn;
+            session.destroy(id)
+        };
+        self.workers.run("destroy", Again::Never, destroy).await
     }
 
     async fn kek(&self) -> Result<Option<KekInfo>> {
         self.workers.run("ask", Again::Safe, |session| session.kek()).await
+    }
+
+    async fn has_kek(&self) -> Result<bool> {
+        self.workers.run("ask", Again::Safe, |session| session.has_kek()).await
     }
 
     async fn retire_kek(&self, id: KeyId) -> Result<bool> {

@@ -2,7 +2,7 @@
 //! or a restore's, never a live one: where a KEK unwraps, whoever has the PIN reads every key that
 //! is wrapped by it.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use cryptoki::{
     mechanism::Mechanism as Ck,
@@ -65,7 +65,8 @@ impl Recovery {
     /// token does not answer.
     pub fn open(module: &Module, uri: &TokenUri, pin: &SecretString) -> Result<Self> {
         let name = format!("token {}", uri.label());
-        let token = TokenSession::open(module, uri, pin).describe("log in", &name)?;
+        let token = TokenSession::open(module, uri, pin, &Arc::default());
+        let token = token.describe("log in", &name)?;
         Ok(Self { token, name, found: RefCell::default() })
     }
 

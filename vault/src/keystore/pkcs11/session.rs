@@ -1,18 +1,20 @@
-//! One logged-in session and the handles it has found.
+//! One logged-in session.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use cryptoki::{
     context::Function,
     error::{Error as CkError, RvError},
-    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
     session::{Session, SessionState, UserType},
 };
 use secrecy::SecretString;
 use vault_proto::ids::KeyId;
 
 use super::{
-    Module, TokenUri, mechanism,
+    Module, TokenUri,
+    handles::{Epoch, Handles, PrivateKey},
+    mechanism,
     module::{Life, auth_pin},
     public,
     rv::Failure,
@@ -21,25 +23,12 @@ use super::{
 use crate::error::Error;
 use crate::keystore::{KekInfo, KeyObject, KeySpec, Mechanism, PublicKey, TokenInfo, WrappedKey};
 
-/// Key ids whose handles one session remembers; past this it begins anew.
-const MOST_HANDLES: usize = 150_000;
-
 /// A session of one worker thread.
 pub(super) struct TokenSession {
     pub(super) session: Session,
     life: Life,
     info: TokenInfo,
-    private: HashMap<KeyId, PrivateKey>,
-    /// Whether every private key was looked for once, and the KEK, where it was.
-    scanned: bool,
-    kek: Option<(KeyId, ObjectHandle)>,
-}
-
-/// What is remembered of a private key.
-#[derive(Clone, Copy)]
-struct PrivateKey {
-    handle: ObjectHandle,
-    kind: KeyType,
+    handles: Arc<Handles>,
 }
 
 impl TokenSession {
@@ -48,6 +37,7 @@ impl TokenSession {
         module: &Module,
         uri: &TokenUri,
         pin: &SecretString,
+        handles: &Arc<Handles>,
     ) -> Result<Self, Failure> {
         let life = module.life();
         let slot = module.require(uri)?;
@@ -67,8 +57,9 @@ impl TokenSession {
             Err(error) => return Err(error.into()),
         }
         let info = module.info(slot)?;
-        let (private, life) = (HashMap::new(), *life);
-        Ok(Self { session, life, info, private, scanned: false, kek: None })
+        // The token may be another one than it was, with other objects behind the same handles.
+        handles.forget();
+        Ok(Self { session, life: *life, info, handles: handles.clone() })
     }
 
     /// Whether its handles mean anything in this life of the module.
@@ -76,10 +67,8 @@ impl TokenSession {
         self.life == life
     }
 
-    pub(super) fn forget_handles(&mut self) {
-        self.private.clear();
-        self.scanned = false;
-        self.kek = None;
+    pub(super) fn forget_handles(&self) {
+        self.handles.forget();
     }
 
     /// Asks the token, so that a dead one is noticed.
@@ -100,11 +89,11 @@ impl TokenSession {
         Ok(self.session.find_objects(&template)?.into_iter().next())
     }
 
-    /// The private key's handle and type: remembered, since finding takes time linear in the
-    /// token's objects.
-    fn private_key(&mut self, id: KeyId) -> Result<PrivateKey, Failure> {
-        if let Some(key) = self.private.get(&id) {
-            return Ok(*key);
+    /// The private key's handle and type.
+    fn private_key(&self, id: KeyId) -> Result<PrivateKey, Failure> {
+        let epoch = self.handles.epoch();
+        if let Some(key) = self.handles.private(id) {
+            return Ok(key);
         }
         let Some(handle) = self.find(ObjectClass::PRIVATE_KEY, id)? else {
             // A token that was logged out hides private keys without a word.
@@ -115,20 +104,22 @@ impl TokenSession {
                     .hint("`vaultctl status` lists keys that are lost"),
             ));
         };
-        self.remember(id, handle)
+        self.remember(epoch, id, handle)
     }
 
-    fn remember(&mut self, id: KeyId, handle: ObjectHandle) -> Result<PrivateKey, Failure> {
+    fn remember(
+        &self,
+        epoch: Epoch,
+        id: KeyId,
+        handle: ObjectHandle,
+    ) -> Result<PrivateKey, Failure> {
         let read = self.session.get_attributes(handle, &[AttributeType::KeyType])?;
         let Some(Attribute::KeyType(kind)) = read.into_iter().next() else {
             let why = "the token does not say its CKA_KEY_TYPE";
             return Err(Error::internal("read", format!("key {id}"), why).into());
         };
-        if self.private.len() >= MOST_HANDLES {
-            self.private.clear();
-        }
         let key = PrivateKey { handle, kind };
-        self.private.insert(id, key);
+        self.handles.remember(epoch, id, key);
         Ok(key)
     }
 
@@ -151,7 +142,10 @@ impl TokenSession {
 
     pub(super) fn generate(&mut self, spec: &KeySpec) -> Result<PublicKey, Failure> {
         self.require_login()?;
-        if self.find(ObjectClass::PRIVATE_KEY, spec.id)?.is_some() {
+        let epoch = self.handles.epoch();
+        // A look at what is remembered is enough: ids are random, and to search the token for what cannot
+        // be there would take longer with each key.
+        if self.handles.private(spec.id).is_some() {
             let why = "the HSM has a key with this id";
             return Err(Failure::Ours(Error::conflict(
                 "generate",
@@ -165,7 +159,7 @@ impl TokenSession {
             let mut public = template::public(spec);
             public.extend(extra);
             match self.session.generate_key_pair(&how, &public, &template::private(spec)) {
-                Ok((public, private)) => return self.accept(spec, public, private),
+                Ok((public, private)) => return self.accept(epoch, spec, public, private),
                 Err(error) => last = Some(Failure::from(error)),
             }
             if last.as_ref().is_some_and(Failure::ends_session) {
@@ -178,7 +172,8 @@ impl TokenSession {
 
     /// Keeps a fresh pair only where the token kept every promise of its template.
     fn accept(
-        &mut self,
+        &self,
+        epoch: Epoch,
         spec: &KeySpec,
         public: ObjectHandle,
         private: ObjectHandle,
@@ -189,7 +184,7 @@ impl TokenSession {
             self.session.destroy_object(private)?;
             self.session.destroy_object(public)?;
         } else {
-            self.remember(spec.id, private)?;
+            self.remember(epoch, spec.id, private)?;
         }
         checked
     }
@@ -237,7 +232,7 @@ impl TokenSession {
 
     pub(super) fn destroy(&mut self, id: KeyId) -> Result<bool, Failure> {
         self.require_login()?;
-        self.private.remove(&id);
+        self.handles.destroyed(id);
         let mut any = false;
         // The private half first: a crash in between leaves what harms nobody.
         for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
@@ -254,6 +249,23 @@ impl TokenSession {
         Ok(wrap::find_kek(&self.session)?.map(|(id, _)| KekInfo { id }))
     }
 
+    /// Whether there is one: the one that is known, where it still is what it was.
+    pub(super) fn has_kek(&mut self) -> Result<bool, Failure> {
+        self.require_login()?;
+        if let Some((id, handle)) = self.handles.kek()
+            && self.name(handle).is_ok_and(|name| name.is_some_and(|(known, _)| known == id))
+        {
+            return Ok(true);
+        }
+        if self.handles.has_no_kek() {
+            return Ok(false);
+        }
+        let epoch = self.handles.epoch();
+        let found = wrap::find_kek(&self.session)?;
+        self.handles.remember_kek(epoch, found);
+        Ok(found.is_some())
+    }
+
     pub(super) fn retire_kek(&mut self, id: KeyId) -> Result<bool, Failure> {
         self.require_login()?;
         wrap::retire_kek(&self.session, id)
@@ -261,18 +273,19 @@ impl TokenSession {
 
     /// Wraps one of many: all private keys are found in one go, where each alone would take as long.
     pub(super) fn wrap(&mut self, id: KeyId) -> Result<WrappedKey, Failure> {
-        if !self.private.contains_key(&id) && !self.scanned {
+        if self.handles.private(id).is_none() && !self.handles.is_scanned() {
             self.remember_all()?;
         }
         let key = self.private_key(id)?;
-        if let Some(kek) = self.kek
+        if let Some(kek) = self.handles.kek()
             && let Ok(wrapped) = wrap::wrap(&self.session, kek, key.handle)
         {
             return Ok(wrapped);
         }
         // It may have been replaced since it was found.
+        let epoch = self.handles.epoch();
         let kek = wrap::require_kek(&self.session)?;
-        self.kek = Some(kek);
+        self.handles.remember_kek(epoch, Some(kek));
         wrap::wrap(&self.session, kek, key.handle)
     }
 
@@ -288,17 +301,18 @@ impl TokenSession {
         ids.iter().map(one).collect()
     }
 
-    fn remember_all(&mut self) -> Result<(), Failure> {
+    fn remember_all(&self) -> Result<(), Failure> {
         self.require_login()?;
+        let epoch = self.handles.epoch();
         let all = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)];
         for handle in self.session.find_objects(&all)? {
             if let Some((id, _)) = self.name(handle)?
-                && !self.private.contains_key(&id)
+                && self.handles.private(id).is_none()
             {
-                self.remember(id, handle)?;
+                self.remember(epoch, id, handle)?;
             }
         }
-        self.scanned = true;
+        self.handles.scanned(epoch);
         Ok(())
     }
 }

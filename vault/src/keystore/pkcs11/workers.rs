@@ -19,7 +19,7 @@ use crossbeam_channel::RecvTimeoutError;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use super::{Module, TokenUri, module::Life, rv::Failure, session::TokenSession};
+use super::{Module, TokenUri, handles::Handles, module::Life, rv::Failure, session::TokenSession};
 use crate::error::{Error, Result};
 use crate::keystore::Witness;
 
@@ -52,7 +52,9 @@ pub struct Options {
 pub(super) enum Again {
     /// A signature or a look: the second makes the first undone.
     Safe,
-    /// A generation or destruction, unless it did not begin: start-up reconciles by CKA_ID.
+    /// A generation: the next try begins by destroying what the last one may have left.
+    Undone,
+    /// A destruction, unless it did not begin: start-up reconciles by CKA_ID.
     Never,
 }
 
@@ -88,6 +90,8 @@ struct Worker {
     uri: TokenUri,
     pin: SecretString,
     session: Option<TokenSession>,
+    /// What all workers have found.
+    handles: Arc<Handles>,
     /// A token that was there may come back; one that never was is named wrongly.
     was_there: bool,
     /// How many workers there are.
@@ -108,6 +112,7 @@ impl Workers {
         let (queue, jobs) = bounded::<Job>(options.queue.max(1));
         let (running, ended) = crossbeam_channel::bounded::<()>(0);
         let pin_refused = Arc::new(AtomicBool::new(false));
+        let handles = Arc::new(Handles::default());
         let mut threads = Vec::new();
         for number in 0..options.workers.max(1) {
             let mut worker = Worker {
@@ -115,6 +120,7 @@ impl Workers {
                 uri: uri.clone(),
                 pin: pin.clone(),
                 session: None,
+                handles: handles.clone(),
                 was_there: false,
                 pin_refused: pin_refused.clone(),
                 fellows: options.workers.max(1),
@@ -252,7 +258,7 @@ impl Worker {
                 Some(Err(failure)) => failure,
                 None => continue,
             };
-            let repeatable = again == Again::Safe || failure.not_begun();
+            let repeatable = again != Again::Never || failure.not_begun();
             let retry = if failure.is_loss() {
                 repeatable
             } else if failure.ends_session() {
@@ -349,7 +355,7 @@ impl Worker {
 
     fn log_in(&self) -> Result<TokenSession, Failure> {
         let life = *self.module.life();
-        let open = || TokenSession::open(&self.module, &self.uri, &self.pin);
+        let open = || TokenSession::open(&self.module, &self.uri, &self.pin, &self.handles);
         open().or_else(|failure| {
             if !failure.ends_module() {
                 return Err(failure);
