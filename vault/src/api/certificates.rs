@@ -179,8 +179,9 @@ async fn watched(context: &Context, record: &CertificateRecord) -> Result<Watche
 impl Certificates {
     async fn answer(&self, name: &CertificateName) -> Answer {
         let issuer = &self.0.rooms()?.issuer;
-        let shown = whole(&self.0, issuer.find(name).await?).await?;
-        let waits_for = issuer.waits_for(name).await?.unwrap_or_default();
+        let record = issuer.find(name).await?;
+        let waits_for = issuer.waits_for(&record).await?.unwrap_or_default();
+        let shown = whole(&self.0, record).await?;
         Ok(Response::new(v1::Certificate { waits_for, ..shown }))
     }
 }
@@ -196,7 +197,8 @@ impl CertificateService for Certificates {
         let change = rooms.issuer.declare(new);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        self.answer(&name).await
+        // What it waits for is not known before the runner has looked.
+        Ok(Response::new(whole(&self.0, rooms.issuer.find(&name).await?).await?))
     }
 
     async fn list_certificates(

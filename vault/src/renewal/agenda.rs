@@ -90,6 +90,11 @@ impl Planning {
         true
     }
 
+    /// Whether it is worked on.
+    pub(super) fn is_under_way(&self, name: &CertificateName) -> bool {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
     /// Notes that it is worked on no more.
     pub(super) fn end(&self, name: &CertificateName) {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(name);

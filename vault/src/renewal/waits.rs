@@ -1,13 +1,12 @@
 //! What a certificate's next order waits for, in words.
 
-use time::format_description::well_known::Rfc3339;
-use vault_proto::ids::CertificateName;
-
 use super::Issuer;
 use super::planner::budget::{Books, Key, KeyId};
 use super::planner::schedule::{Id, Wait};
 use super::planner::{Moment, time_of};
 use crate::error::Result;
+use crate::store::CertificateRecord;
+use time::format_description::well_known::Rfc3339;
 
 impl Issuer {
     /// What the next order of a certificate that is due waits for; `None` where it waits for nothing but
@@ -15,8 +14,12 @@ impl Issuer {
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn waits_for(&self, name: &CertificateName) -> Result<Option<String>> {
-        let now = self.clock.now();
+    pub async fn waits_for(&self, certificate: &CertificateRecord) -> Result<Option<String>> {
+        let (now, name) = (self.clock.now(), &certificate.name);
+        // Most wait for nothing, and to find that out takes no look at all the others.
+        if certificate.renew_at > now || self.planning.is_under_way(name) {
+            return Ok(None);
+        }
         let mut agenda = self.agenda(Some(now)).await?;
         let Some(at) = agenda.items.iter().position(|item| item.record.certificate.name == *name)
         else {
