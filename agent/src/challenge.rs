@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use vault_proto::v1::{self, resource_report::Resource};
 use zeroize::Zeroizing;
 
+use crate::blocking;
 use crate::config::Http01;
-use crate::desired::{Exchange, Report};
+use crate::desired::{Challenges, Exchange, Report};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::install::target::{Access, Content, Target};
@@ -93,6 +94,7 @@ impl Presenter {
         stop: CancellationToken,
     ) {
         let (mut connection, mut presented) = (0, BTreeSet::new());
+        let presenter = Arc::new(self);
         loop {
             let desired = exchange.desired.borrow_and_update().clone();
             if desired.connection != connection {
@@ -101,21 +103,30 @@ impl Presenter {
             }
             if desired.known {
                 let wanted = &desired.challenges;
-                let cleaned = self.keep_only(wanted);
                 if let Some(responder) = &tls_alpn {
                     responder.keep_only(wanted);
                 }
-                for (token, challenge) in wanted.iter() {
-                    if presented.insert(token.clone()) {
-                        let outcome = match challenge.kind.as_str() {
-                            TLS_ALPN => present_by(tls_alpn.as_ref(), challenge),
-                            _ => cleaned.clone().and_then(|()| self.present(challenge)),
-                        };
-                        let report = report(token, outcome);
-                        let report = Report { connection, report };
-                        if exchange.reports.send(report).await.is_err() {
-                            return;
-                        }
+                let new = wanted.iter().filter(|(token, _)| presented.insert((*token).clone()));
+                let (by_tls, by_http): (Vec<_>, Vec<_>) =
+                    new.map(|(_, new)| new.clone()).partition(|new| new.kind == TLS_ALPN);
+                let by_tls = by_tls.into_iter().map(|challenge| {
+                    let shown = present_by(tls_alpn.as_ref(), &challenge);
+                    (challenge, shown)
+                });
+                let (here, all) = (presenter.clone(), wanted.clone());
+                let by_http = blocking(move || {
+                    let shown = here.present(&all, &by_http);
+                    Ok(by_http.into_iter().zip(shown).collect::<Vec<_>>())
+                });
+                let by_http = by_http.await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "challenges are not presented");
+                    Vec::new()
+                });
+                for (challenge, outcome) in by_tls.chain(by_http) {
+                    let report = report(&challenge.token, outcome);
+                    let report = Report { connection, report };
+                    if exchange.reports.send(report).await.is_err() {
+                        return;
                     }
                 }
                 presented.retain(|token| wanted.contains_key(token));
@@ -127,61 +138,61 @@ impl Presenter {
         }
     }
 
-    /// Ends showing whatever is not wanted any more.
-    fn keep_only(&self, wanted: &BTreeMap<String, v1::WantedChallenge>) -> Result<()> {
-        match self {
-            Self::None => Ok(()),
-            Self::Listener(answers) => {
-                answers.rcu(|now| {
-                    let mut kept = BTreeMap::clone(now);
-                    kept.retain(|token, _| wanted.contains_key(token));
-                    kept
-                });
-                Ok(())
-            }
-            Self::Webroot { root, written } => {
-                let known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
-                let (kept, gone): (BTreeSet<_>, BTreeSet<_>) =
-                    known.into_iter().partition(|token| wanted.contains_key(token));
-                for token in gone.iter().filter(|token| is_token(token)) {
-                    Target::below(root, FOLDERS, token)?.remove()?;
-                }
-                match gone.is_empty() {
-                    true => Ok(()),
-                    false => durable::write_json(written, &kept),
-                }
-            }
-        }
-    }
-
-    fn present(&self, challenge: &v1::WantedChallenge) -> Result<()> {
-        let subject = || format!("the challenge for {}", challenge.identifier);
+    /// Ends showing whatever is not wanted any more, and shows what is new; what became of each of these.
+    fn present(&self, wanted: &Challenges, new: &[Arc<v1::WantedChallenge>]) -> Vec<Result<()>> {
+        let subject = |new: &v1::WantedChallenge| format!("the challenge for {}", new.identifier);
         // The token becomes a file's name: anything else than base64url could be a path.
-        if !is_token(&challenge.token) {
-            return Err(Error::invalid("present", subject(), "its token is malformed"));
-        }
+        let each = |show: &dyn Fn(&v1::WantedChallenge) -> Result<()>| {
+            let one = |new: &Arc<v1::WantedChallenge>| match is_token(&new.token) {
+                true => show(new),
+                false => Err(Error::invalid("present", subject(new), "its token is malformed")),
+            };
+            new.iter().map(one).collect::<Vec<_>>()
+        };
         match self {
-            Self::None => Err(Error::invalid("present", subject(), "no [http01] is configured")),
+            Self::None => each(&|new| {
+                Err(Error::invalid("present", subject(new), "no [http01] is configured"))
+            }),
             Self::Listener(answers) => {
-                let (token, answer) = (&challenge.token, &challenge.key_authorization);
                 answers.rcu(|now| {
-                    let mut more = BTreeMap::clone(now);
-                    more.insert(token.clone(), answer.clone());
-                    more
+                    let mut shown = BTreeMap::clone(now);
+                    shown.retain(|token, _| wanted.contains_key(token));
+                    let new = new.iter().filter(|new| is_token(&new.token));
+                    shown.extend(new.map(|c| (c.token.clone(), c.key_authorization.clone())));
+                    shown
                 });
-                Ok(())
+                each(&|_| Ok(()))
             }
             Self::Webroot { root, written } => {
-                let target = Target::below(root, FOLDERS, &challenge.token)?;
-                let mut known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
-                known.insert(challenge.token.clone());
-                durable::write_json(written, &known)?;
-                let bytes = Zeroizing::new(challenge.key_authorization.clone().into_bytes());
-                let access = Access { mode: 0o644, uid: None, gid: None };
-                target.replace(&Content { bytes, access })
+                let prepared = prepare(root, written, wanted, new);
+                each(&|new| prepared.clone().and_then(|()| write(root, new)))
             }
         }
     }
+}
+
+/// Removes the files of what is not wanted any more, and notes which are to be written: a restart
+/// removes whatever is noted.
+fn prepare(
+    root: &Path,
+    written: &Path,
+    wanted: &Challenges,
+    new: &[Arc<v1::WantedChallenge>],
+) -> Result<()> {
+    let known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
+    for token in known.iter().filter(|token| !wanted.contains_key(*token) && is_token(token)) {
+        Target::below(root, FOLDERS, token)?.remove()?;
+    }
+    let kept = known.iter().filter(|token| wanted.contains_key(*token)).cloned();
+    let new = new.iter().map(|new| new.token.clone()).filter(|token| is_token(token));
+    let next: BTreeSet<String> = kept.chain(new).collect();
+    if next == known { Ok(()) } else { durable::write_json(written, &next) }
+}
+
+fn write(root: &Path, challenge: &v1::WantedChallenge) -> Result<()> {
+    let bytes = Zeroizing::new(challenge.key_authorization.clone().into_bytes());
+    let access = Access { mode: 0o644, uid: None, gid: None };
+    Target::below(root, FOLDERS, &challenge.token)?.replace(&Content { bytes, access })
 }
 
 /// Shows a TLS-ALPN-01 challenge, where that is set up.
@@ -275,7 +286,7 @@ mod tests {
         assert!(is_token("DGyRejmCefe7v4NfDGDKfA-_"));
     }
 
-    async fn webroot(root: &Path, state: &Path) -> (Presenter, v1::WantedChallenge) {
+    async fn webroot(root: &Path, state: &Path) -> (Presenter, Arc<v1::WantedChallenge>) {
         let webroot = Http01::Webroot(root.to_owned());
         let presenter =
             Presenter::new(Some(&webroot), state, CancellationToken::new()).await.unwrap();
@@ -285,19 +296,25 @@ mod tests {
             identifier: "a.example".to_owned(),
             kind: String::new(),
         };
-        (presenter, challenge)
+        (presenter, Arc::new(challenge))
+    }
+
+    /// Shows it as new.
+    fn present(presenter: &Presenter, challenge: &Arc<v1::WantedChallenge>) -> Result<()> {
+        let wanted = Challenges::from([(challenge.token.clone(), challenge.clone())]);
+        presenter.present(&wanted, std::slice::from_ref(challenge)).remove(0)
     }
 
     #[tokio::test]
     async fn a_challenge_below_the_webroot_comes_and_goes() {
         let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (presenter, challenge) = webroot(root.path(), state.path()).await;
-        presenter.present(&challenge).unwrap();
+        present(&presenter, &challenge).unwrap();
         let file = root.path().join(".well-known/acme-challenge/tok");
         assert_eq!(fs::read_to_string(&file).unwrap(), "tok.thumb");
         let foreign = file.with_file_name("other");
         fs::write(&foreign, "somebody else's").unwrap();
-        presenter.keep_only(&BTreeMap::new()).unwrap();
+        assert!(presenter.present(&Challenges::new(), &[]).is_empty());
         assert!(!file.exists());
         assert!(foreign.exists());
     }
@@ -309,11 +326,11 @@ mod tests {
         let (presenter, challenge) = webroot(root.path(), state.path()).await;
         let link = root.path().join(".well-known");
         std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
-        assert!(presenter.present(&challenge).is_err());
+        assert!(present(&presenter, &challenge).is_err());
         fs::remove_file(&link).unwrap();
         fs::create_dir(&link).unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), link.join("acme-challenge")).unwrap();
-        assert!(presenter.present(&challenge).is_err());
+        assert!(present(&presenter, &challenge).is_err());
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 }

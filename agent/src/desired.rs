@@ -6,6 +6,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{mpsc, watch};
 use vault_proto::v1;
 
+/// Certificates that shall be here, by name.
+pub type Certificates = BTreeMap<String, Arc<v1::WantedCertificate>>;
+/// Challenges that shall be shown, by token.
+pub type Challenges = BTreeMap<String, Arc<v1::WantedChallenge>>;
+
 /// Everything that shall be here.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
@@ -13,19 +18,20 @@ pub struct Desired {
     pub connection: u64,
     /// Whether the vault has said anything yet.
     pub known: bool,
-    /// By certificate name.
-    pub certificates: Arc<BTreeMap<String, v1::WantedCertificate>>,
-    /// By token.
-    pub challenges: Arc<BTreeMap<String, v1::WantedChallenge>>,
+    /// Certificates.
+    pub certificates: Arc<Certificates>,
+    /// Challenges.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Desired {
     /// Takes a message in.
     pub fn apply(&mut self, message: v1::VaultMessage) {
-        let (mut certificates, mut challenges) = match message.full {
-            true => (BTreeMap::new(), BTreeMap::new()),
-            false => ((*self.certificates).clone(), (*self.challenges).clone()),
-        };
+        if message.full {
+            (self.certificates, self.challenges) = Default::default();
+        }
+        let certificates = Arc::make_mut(&mut self.certificates);
+        let challenges = Arc::make_mut(&mut self.challenges);
         for name in &message.removed_certificates {
             certificates.remove(name);
         }
@@ -33,14 +39,12 @@ impl Desired {
             challenges.remove(token);
         }
         for wanted in message.certificates {
-            certificates.insert(wanted.name.clone(), wanted);
+            certificates.insert(wanted.name.clone(), Arc::new(wanted));
         }
         for wanted in message.challenges {
-            challenges.insert(wanted.token.clone(), wanted);
+            challenges.insert(wanted.token.clone(), Arc::new(wanted));
         }
         self.known = true;
-        self.certificates = Arc::new(certificates);
-        self.challenges = Arc::new(challenges);
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use vault_proto::v1;
 
+use crate::desired::Challenges;
 use crate::error::{Error, Result};
 
 /// RFC 8737 section 6.2.
@@ -90,7 +91,7 @@ impl Responder {
     }
 
     /// Ends showing whatever is not wanted any more.
-    pub fn keep_only(&self, wanted: &BTreeMap<String, v1::WantedChallenge>) {
+    pub fn keep_only(&self, wanted: &Challenges) {
         self.0.0.rcu(|now| {
             let mut kept = BTreeMap::clone(now);
             kept.retain(|token, _| wanted.contains_key(token));

@@ -2,7 +2,8 @@
 //! commands, the new leaf seen in a handshake; else everything as it was.
 //!
 //! Level-triggered: what is wanted is compared with what is held whenever either may have changed,
-//! so that a missed message, a restart or a repaired configuration all lead to the same place.
+//! so that a missed message, a restart or a repaired configuration all lead to the same place. What was in
+//! place is looked at again once an hour.
 
 mod owner;
 pub mod staple;
@@ -41,7 +42,21 @@ struct Standing {
     /// The version and connection of the last report.
     reported: Option<(u64, u64)>,
     failed: Option<Failed>,
+    /// What was wanted when all was well.
+    settled: Option<Arc<v1::WantedCertificate>>,
 }
+
+impl Standing {
+    /// Whether nothing has to be done, as far as is known without a look at the files.
+    fn is_settled(&self, wanted: &Arc<v1::WantedCertificate>, connection: u64) -> bool {
+        self.failed.is_none()
+            && self.reported == Some((wanted.version, connection))
+            && self.settled.as_ref().is_some_and(|last| Arc::ptr_eq(last, wanted) || last == wanted)
+    }
+}
+
+/// How often the files of everything that is wanted are looked at, whether or not anything is new.
+const LOOK_AT_ALL: Duration = Duration::from_secs(3600);
 
 struct Failed {
     version: u64,
@@ -72,14 +87,22 @@ impl Installer {
             }
         }
         let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
+        let mut all_at = Instant::now() + LOOK_AT_ALL;
         loop {
+            if Instant::now() >= all_at {
+                all_at = Instant::now() + LOOK_AT_ALL;
+                standings.values_mut().for_each(|standing| standing.settled = None);
+            }
             let desired = exchange.desired.borrow_and_update().clone();
             standings.retain(|name, _| desired.certificates.contains_key(name));
             for wanted in desired.certificates.values().filter(|wanted| wanted.version > 0) {
                 let standing = standings.entry(wanted.name.clone()).or_default();
-                let Some(report) = self.look(wanted, standing, desired.connection).await else {
+                if standing.is_settled(wanted, desired.connection) {
                     continue;
-                };
+                }
+                let report = self.look(wanted, standing, desired.connection).await;
+                standing.settled = standing.failed.is_none().then(|| wanted.clone());
+                let Some(report) = report else { continue };
                 standing.reported = Some((wanted.version, desired.connection));
                 let report = Report { connection: desired.connection, report };
                 if exchange.reports.send(report).await.is_err() {
@@ -88,7 +111,7 @@ impl Installer {
             }
             let next =
                 standings.values().filter_map(|s| s.failed.as_ref().map(|f| f.again_at)).min();
-            let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let next = next.map_or(all_at, |again| again.min(all_at));
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = exchange.desired.changed() => if changed.is_err() { return },

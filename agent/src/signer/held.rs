@@ -1,13 +1,14 @@
 //! What is known of the keys that the vault keeps for this agent, as the module shows it. Kept on
 //! disk, so that a web server that starts while vault or agent are away finds its key.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use der::{Decode as _, Encode as _, asn1::OctetStringRef};
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vault_proto::local::v1::{Key, KeyType, Keys as List};
+use vault_proto::v1::WantedCertificate;
 use x509_cert::Certificate;
 
 use crate::blocking;
@@ -71,10 +72,12 @@ impl Keys {
 
     /// Follows the desired state until `stop`.
     pub async fn run(self, mut desired: watch::Receiver<Desired>, stop: CancellationToken) {
+        let mut shown = Shown::new();
         loop {
             let now = desired.borrow_and_update().clone();
             if now.known {
-                let next = List { keys: keys(&now), ..self.list.borrow().clone() };
+                let token_label = self.list.borrow().token_label.clone();
+                let next = List { keys: keys(&now, &mut shown), token_label };
                 if next != *self.list.borrow() {
                     let (file, bytes) = (self.file.clone(), next.encode_to_vec());
                     // On disk first: what the module finds there is never older than what it is told.
@@ -98,19 +101,29 @@ fn said(kept: Result<()>) {
     }
 }
 
-fn keys(desired: &Desired) -> Vec<Key> {
-    let mut keys = Vec::new();
-    for wanted in desired.certificates.values() {
-        for key in &wanted.tls_keys {
-            match shown(&wanted.name, &key.key_id, &key.leaf_der) {
-                Ok(key) => keys.push(key),
-                Err(error) => {
-                    tracing::warn!(certificate = wanted.name, %error, "a key is not shown");
-                }
-            }
+/// The keys of each certificate, and what they were read from.
+type Shown = BTreeMap<String, (Arc<WantedCertificate>, Vec<Key>)>;
+
+/// All keys; only those of certificates that are not as they were are read.
+fn keys(desired: &Desired, shown: &mut Shown) -> Vec<Key> {
+    shown.retain(|name, _| desired.certificates.contains_key(name));
+    for (name, wanted) in desired.certificates.iter() {
+        if !shown.get(name).is_some_and(|(from, _)| Arc::ptr_eq(from, wanted)) {
+            shown.insert(name.clone(), (wanted.clone(), keys_of(wanted)));
         }
     }
-    keys
+    shown.values().flat_map(|(_, keys)| keys).cloned().collect()
+}
+
+fn keys_of(wanted: &WantedCertificate) -> Vec<Key> {
+    let one = |key: &vault_proto::v1::TlsKey| {
+        shown(&wanted.name, &key.key_id, &key.leaf_der)
+            .inspect_err(
+                |error| tracing::warn!(certificate = wanted.name, %error, "a key is not shown"),
+            )
+            .ok()
+    };
+    wanted.tls_keys.iter().filter_map(one).collect()
 }
 
 /// A key with its attributes, read from its certificate.
