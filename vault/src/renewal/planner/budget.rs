@@ -76,6 +76,21 @@ pub enum Outcome {
     Nothing,
 }
 
+/// How long an order can wait, which decides how much it leaves of a budget to those that cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Until then there is something that is served.
+    Until(Moment),
+    /// Nothing is served yet, or it fails again and again.
+    Long,
+}
+
+/// A budget that counts at least as long is slow: what is used of it is missing when those ask that cannot
+/// wait as long.
+const SLOW: Moment = 24 * 3600 * 1_000_000;
+/// Below this many nothing is left to others.
+const SMALL: usize = 10;
+
 #[derive(Debug, Clone, Default)]
 struct Log {
     rate: Option<(usize, Moment)>,
@@ -92,31 +107,43 @@ impl Log {
         }
     }
 
-    /// How much may be used at once: what can wait leaves a fifth to what cannot, unless the
-    /// whole is small.
-    fn allowed(&self, can_wait: bool) -> usize {
-        let Some((count, _)) = self.rate else { return usize::MAX };
-        if can_wait && count >= 10 { count - count / 5 } else { count }
+    /// How much may be used at once. Of what is not small, what is not served leaves a fifth; and of a
+    /// slow budget, whatever can wait longer than it counts leaves a third: certificates that live for days
+    /// ask for it again and again, those that live for months all at once.
+    fn allowed(&self, now: Moment, patience: Patience) -> usize {
+        let Some((count, per)) = self.rate else { return usize::MAX };
+        let left = match patience {
+            _ if count < SMALL => 0,
+            Patience::Until(at) if per < SLOW || at.saturating_sub(now) <= per => 0,
+            Patience::Long if per < SLOW => count / 5,
+            Patience::Until(_) | Patience::Long => count / 3,
+        };
+        count - left
     }
 
-    fn room(&mut self, now: Moment, can_wait: bool) -> usize {
+    fn room(&mut self, now: Moment, patience: Patience) -> usize {
         if self.closed_until > now {
             return 0;
         }
         self.forget(now);
-        self.allowed(can_wait).saturating_sub(self.times.len() + self.held)
+        self.allowed(now, patience).saturating_sub(self.times.len() + self.held)
     }
 
-    fn free_at(&self, now: Moment, can_wait: bool) -> Option<Moment> {
+    fn free_at(&self, now: Moment, patience: Patience) -> Option<Moment> {
         if self.closed_until > now {
             return Some(self.closed_until);
         }
         let (_, per) = self.rate?;
-        let excess = (self.times.len() + self.held + 1).checked_sub(self.allowed(can_wait))?;
-        match excess {
-            0 => Some(now),
-            excess => self.times.get(excess - 1).map(|at| at.saturating_add(per)),
-        }
+        let free = |allowed: usize| match (self.times.len() + self.held + 1).checked_sub(allowed) {
+            None | Some(0) => Some(now),
+            Some(excess) => self.times.get(excess - 1).map(|at| at.saturating_add(per)),
+        };
+        let patient = free(self.allowed(now, patience));
+        let Patience::Until(at) = patience else { return patient };
+        // From then on it takes all that there is.
+        let last = at.saturating_sub(per).max(now);
+        let impatient = free(self.allowed(last, patience)).map(|at| at.max(last));
+        patient.into_iter().chain(impatient).min()
     }
 
     fn count(&mut self, at: Moment) {
@@ -159,9 +186,9 @@ impl Books {
         Some((self.keys.get(id)?, self.logs.get(id)?.rate))
     }
 
-    /// How much is left of a budget; `can_wait` leaves some of it to what cannot.
-    pub fn room(&mut self, id: KeyId, now: Moment, can_wait: bool) -> usize {
-        self.logs.get_mut(id).map_or(usize::MAX, |log| log.room(now, can_wait))
+    /// How much is left of a budget to an order of such patience.
+    pub fn room(&mut self, id: KeyId, now: Moment, patience: Patience) -> usize {
+        self.logs.get_mut(id).map_or(usize::MAX, |log| log.room(now, patience))
     }
 
     /// Whether the CA has said that nothing more is to come now.
@@ -175,12 +202,12 @@ impl Books {
             return false;
         };
         log.forget(now);
-        log.times.len() + log.held >= log.allowed(false)
+        log.times.len() + log.held >= log.allowed(now, Patience::Until(now))
     }
 
     /// When there is room again; `None` where that takes the end of something under way.
-    pub fn free_at(&self, id: KeyId, now: Moment, can_wait: bool) -> Option<Moment> {
-        self.logs.get(id).map_or(Some(now), |log| log.free_at(now, can_wait))
+    pub fn free_at(&self, id: KeyId, now: Moment, patience: Patience) -> Option<Moment> {
+        self.logs.get(id).map_or(Some(now), |log| log.free_at(now, patience))
     }
 
     /// Counts what came at a time.
@@ -252,21 +279,25 @@ mod tests {
         /// As a naive counter sees it: whatever the window, no more than the count lies in it.
         #[test]
         fn no_window_ever_holds_more_than_its_count(
-            count in 1u32..12, per in 1i64..500, steps in prop::collection::vec((0i64..90, any::<bool>()), 1..200)
+            count in 1u32..12, per in prop_oneof![1i64..500, 86_400i64..90_000],
+            steps in prop::collection::vec((0i64..9000, prop::option::of(-9000i64..200_000)), 1..200)
         ) {
             let rate = Rate::seconds(count, u32::try_from(per).unwrap());
             let mut books = Books::default();
             let key = books.key(orders(), Some(rate));
             let (mut now, mut used) = (0, Vec::new());
-            for (step, can_wait) in steps {
-                now += step * 1_000_000;
-                if books.room(key, now, can_wait) > 0 {
+            for (step, ends) in steps {
+                now += step * 10_000 * per / 100;
+                let ends = ends.map(|ends| Patience::Until(now + ends * 1_000_000));
+                let patience = ends.unwrap_or(Patience::Long);
+                if books.room(key, now, patience) > 0 {
                     books.count(key, now);
                     used.push(now);
                 } else {
-                    let free = books.free_at(key, now, can_wait).unwrap();
+                    let free = books.free_at(key, now, patience).unwrap();
                     prop_assert!(free > now);
-                    prop_assert!(books.clone().room(key, free, can_wait) > 0);
+                    prop_assert!(books.clone().room(key, free, patience) > 0);
+                    prop_assert_eq!(books.clone().room(key, free - 1, patience), 0);
                 }
             }
             for from in &used {
@@ -282,23 +313,32 @@ mod tests {
         let key = books.key(orders(), Some(Rate::seconds(1, 10)));
         let demand = [Demand { key, counted: Counted::Certificates, exempt: false }];
         books.hold(&demand);
-        assert_eq!(books.room(key, 0, false), 0);
-        assert_eq!(books.free_at(key, 0, false), None);
+        let now = Patience::Until(0);
+        assert_eq!(books.room(key, 0, now), 0);
+        assert_eq!(books.free_at(key, 0, now), None);
         books.ended(&demand, true, 5, Outcome::Refused(None));
-        assert_eq!(books.room(key, 5, false), 1);
+        assert_eq!(books.room(key, 5, now), 1);
         books.hold(&demand);
         books.ended(&demand, true, 6, Outcome::Issued);
-        assert_eq!(books.free_at(key, 6, false), Some(10_000_006));
+        assert_eq!(books.free_at(key, 6, now), Some(10_000_006));
         books.close(key, 20_000_000);
-        assert_eq!(books.free_at(key, 10_000_006, false), Some(20_000_000));
+        assert_eq!(books.free_at(key, 10_000_006, now), Some(20_000_000));
     }
 
     #[test]
-    fn what_can_wait_leaves_a_fifth_of_what_is_not_small() {
+    fn what_can_wait_leaves_a_part_of_what_is_not_small() {
         let mut books = Books::default();
-        let large = books.key(orders(), Some(Rate::seconds(50, 10)));
-        assert_eq!((books.room(large, 0, true), books.room(large, 0, false)), (40, 50));
-        let small = books.key(Key::Orders { account: "b".to_owned() }, Some(Rate::seconds(5, 10)));
-        assert_eq!(books.room(small, 0, true), 5);
+        let mut key =
+            |name: &str, rate| books.key(Key::Orders { account: name.to_owned() }, Some(rate));
+        let day = 24 * 3600;
+        let (fast, small) =
+            (key("fast", Rate::seconds(50, 10)), key("small", Rate::seconds(5, 10)));
+        let slow = key("slow", Rate::seconds(50, 7 * day));
+        let day = i64::from(day) * 1_000_000;
+        let mut room = |key, patience| books.room(key, 0, patience);
+        assert_eq!((room(fast, Patience::Long), room(fast, Patience::Until(30 * day))), (40, 50));
+        assert_eq!((room(slow, Patience::Long), room(slow, Patience::Until(30 * day))), (34, 34));
+        assert_eq!(room(slow, Patience::Until(7 * day)), 50);
+        assert_eq!(room(small, Patience::Long), 5);
     }
 }

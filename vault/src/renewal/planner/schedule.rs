@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Moment;
-use super::budget::{Books, Demand, KeyId, Outcome};
+use super::budget::{Books, Demand, KeyId, Outcome, Patience};
 use super::facts::{Hold, Why};
 use super::gate::Gate;
 
@@ -27,13 +27,6 @@ pub enum Class {
     First,
     /// Its validation has failed several times in a row: it may not take what others need.
     Failing,
-}
-
-impl Class {
-    /// Whether it leaves a part of each budget to renewals.
-    fn can_wait(self) -> bool {
-        matches!(self, Self::First | Self::Failing)
-    }
 }
 
 /// Who comes first. What is about to end comes before what has ended: the one can be saved. What has ended
@@ -73,6 +66,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    fn patience(&self) -> Patience {
+        match self.class {
+            Class::First | Class::Failing => Patience::Long,
+            Class::Placed | Class::Renewal => Patience::Until(self.deadline),
+        }
+    }
+
     fn rank(&self, now: Moment) -> Rank {
         match self.class {
             Class::Placed => Rank::Placed,
@@ -233,7 +233,7 @@ impl Schedule {
                 Wait::Ca(self.gates.get(*gate).map_or(0, Gate::away_until))
             }
             Place::Blocked(Block::Budget(key)) => {
-                Wait::Budget(*key, self.books.free_at(*key, self.now, entry.class.can_wait()))
+                Wait::Budget(*key, self.books.free_at(*key, self.now, entry.patience()))
             }
         })
     }
@@ -390,7 +390,7 @@ impl Schedule {
             let closed = match demand.exempt {
                 _ if entry.insists => self.books.is_full(demand, now),
                 true => self.books.is_closed(demand.key, now),
-                false => self.books.room(demand.key, now, entry.class.can_wait()) == 0,
+                false => self.books.room(demand.key, now, entry.patience()) == 0,
             };
             if closed {
                 return Some(Place::Blocked(Block::Budget(demand.key)));
@@ -443,16 +443,16 @@ impl Schedule {
             if let Some(at) = self.alarm_of.remove(&block) {
                 self.alarms.remove(&(at, block));
             }
-            let Some((rank, ..)) = self.queues.get(&block).and_then(BTreeSet::first) else {
+            let Some((_, _, id)) = self.queues.get(&block).and_then(BTreeSet::first) else {
                 continue;
             };
-            let can_wait = *rank >= Rank::First;
+            let Some(patience) = self.entry(*id).map(Entry::patience) else { continue };
             let at = match block {
                 Block::Place => None,
                 Block::Gate(gate) => {
                     self.gates.get(gate).map(Gate::away_until).filter(|at| *at > now)
                 }
-                Block::Budget(key) => self.books.free_at(key, now, can_wait),
+                Block::Budget(key) => self.books.free_at(key, now, patience),
             };
             if let Some(at) = at {
                 self.alarms.insert((at, block));

@@ -75,8 +75,16 @@ fn could_begin(world: &World, report: &Report, ended: &Ended, at: Moment) -> boo
     let used = |rate: Option<Rate>, uses: &dyn Fn(&Order, Moment) -> bool| {
         let Some(rate) = rate else { return true };
         let count = rate.count.get() as usize;
-        // What fails again and again leaves a fifth to the others.
-        let allowed = if refusals >= 3 && count >= 10 { count - count / 5 } else { count };
+        let (slow, fails) = (rate.micros() >= DAY, refusals >= 3);
+        let left = match slow {
+            _ if count < 10 => 0,
+            // What has time leaves a third to the others.
+            true if fails || ended.end - at > rate.micros() => count / 3,
+            // What fails again and again leaves a fifth.
+            false if fails => count / 5,
+            _ => 0,
+        };
+        let allowed = count - left;
         orders().filter(|order| uses(order, at - rate.micros())).count() < allowed
     };
     let certificate = |order: &Order, from: Moment| {

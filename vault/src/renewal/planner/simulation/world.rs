@@ -139,7 +139,8 @@ impl World {
     }
 
     pub(super) fn account(&self, id: Id) -> usize {
-        id as usize % self.accounts
+        // Each has certificates of every lifetime.
+        id as usize / self.lifetimes.len() % self.accounts
     }
 
     pub(super) fn registered_domain(&self, id: Id) -> usize {
