@@ -24,8 +24,12 @@ struct World {
 
 impl World {
     fn new(limits: &str) -> Self {
+        Self::with(limits, Behaviour::default())
+    }
+
+    fn with(limits: &str, behaviour: Behaviour) -> Self {
         // Each request is in Pebble's log once.
-        let pebble = Pebble::start_with(Behaviour { nonce_reject: 0, ..Behaviour::default() });
+        let pebble = Pebble::start_with(Behaviour { nonce_reject: 0, ..behaviour });
         let mut vault = Vault::new();
         let acme = "request_timeout = \"5s\"";
         let limits =
@@ -156,6 +160,32 @@ fn looks_ahead(world: &World) {
     assert_eq!(late.json()["accounts"][0]["late"].as_array().unwrap().len(), 7, "{late:?}");
     let shown = world.vault.ok(&["fleet", "rehearse", "--within", "4h"]);
     assert!(shown.contains("LIMITED BY") && shown.contains("5 orders of account ca"), "{shown}");
+}
+
+#[test]
+fn what_will_end_before_its_turn_is_known_before() {
+    let two_days = Behaviour { validity: 2 * 86_400, ..Behaviour::default() };
+    let mut world = World::with("orders_per_account = \"1/30d\"", two_days);
+    world.issue("shop", &[]);
+    world.wait_version("shop", 1);
+    let alerts = |world: &World| {
+        let status = world.vault.json(&["status"]);
+        status["alerts"].as_array().unwrap().clone()
+    };
+    assert!(alerts(&world).is_empty());
+    world.vault.stop();
+    world.vault.start();
+    let alert = eventually("an alert", || alerts(&world).first().cloned());
+    assert_eq!(alert["kind"], "cannot-renew-in-time", "{alert}");
+    assert_eq!(alert["subject"], "certificate shop");
+    let detail = alert["detail"].as_str().unwrap();
+    assert!(detail.starts_with("it ends ") && detail.contains("what its CA allows"), "{detail}");
+    // The CA allows more.
+    world.vault.stop();
+    world.vault.reconfigure("\"1/30d\"", "\"5/30d\"");
+    world.vault.start();
+    eventually("the alert is over", || alerts(&world).is_empty().then_some(()));
+    assert_eq!(world.show("shop")["version"], 1);
 }
 
 #[test]

@@ -132,7 +132,9 @@ impl Issuer {
 }
 
 /// Runs what takes a moment for a large fleet where nobody waits for it.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|e| crate::error::Error::internal("look ahead", "the certificates", e))
 }

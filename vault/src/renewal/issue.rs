@@ -358,6 +358,7 @@ impl Issuer {
         crash_point!("issue.stored");
         self.end_fallback(certificate, &order.account).await;
         self.end_ari_early(&certificate.name).await;
+        self.end_too_late(&certificate.name).await;
         tracing::info!(certificate = %certificate.name, version = number,
             serial = version.serial, not_after = %version.not_after, "issued");
         self.hub.changed(&certificate.name).await;

@@ -10,6 +10,7 @@ mod agenda;
 mod ari;
 mod declare;
 mod forecast;
+mod foresight;
 mod issue;
 mod ledger;
 mod outlook;

@@ -53,6 +53,7 @@ impl Runner {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut jobs = JoinSet::new();
         jobs.spawn(self.issuer.clone().keep_ending_retired_keys(stop.clone()));
+        jobs.spawn(self.issuer.clone().keep_looking_ahead(stop.clone()));
         if let Some(aftermath) = self.aftermath.take() {
             jobs.spawn(aftermath.run(stop.clone()));
         }
