@@ -2,6 +2,7 @@
 //! web server's directory and installs what comes.
 
 use std::{
+    io::Write as _,
     thread,
     time::{Duration, Instant},
 };
@@ -119,7 +120,7 @@ impl Fleet {
         let (took, after) = (began.elapsed().as_secs_f64(), used()?);
         let failures = failed(&mut self.vault).split_off(failed_before);
         for line in &failures {
-            eprintln!("{line}");
+            writeln!(std::io::stderr(), "{line}")?;
         }
         #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
         let (count, failures) = (certificates as f64, failures.len() as f64);

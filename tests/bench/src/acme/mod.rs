@@ -6,6 +6,8 @@ mod ca;
 mod fleet;
 mod lego;
 
+use std::io::Write as _;
+
 use anyhow::Result;
 use testkit::{namespace, nginx::Nginx};
 
@@ -69,16 +71,23 @@ fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Res
         let mut fleet = Fleet::new(&authority, &nginx, pace.rounds, certificates)?;
         let (mut ours, mut single, mut eight) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..pace.rounds {
-            ours.push(fleet.order(&authority, round, certificates)?);
+            ours.push(said(kind, "vault", fleet.order(&authority, round, certificates)?)?);
             let lego = Lego::new(&nginx, round)?;
             // Pebble's slowness to lego is lego's own polling; a few show it.
             let legos = if kind == Kind::Caddy { LEGOS } else { AT_ONCE };
-            single.push(lego.order(&authority, 0..legos, 1)?);
-            eight.push(lego.order(&authority, LEGOS..LEGOS + legos, AT_ONCE)?);
+            single.push(said(kind, "lego", lego.order(&authority, 0..legos, 1)?)?);
+            let at_once = lego.order(&authority, LEGOS..LEGOS + legos, AT_ONCE)?;
+            eight.push(said(kind, "lego8", at_once)?);
         }
         report(results, kind, &[("vault", &ours), ("lego", &single), ("lego8", &eight)]);
     }
     Ok(())
+}
+
+/// Says at once what came out: all of it takes long.
+fn said(kind: Kind, side: &str, ordered: Ordered) -> Result<Ordered> {
+    writeln!(std::io::stderr(), "{} {side}: {ordered:.2?}", kind.name())?;
+    Ok(ordered)
 }
 
 fn report(results: &mut Results, kind: Kind, sides: &[(&str, &Vec<Ordered>); 3]) {
