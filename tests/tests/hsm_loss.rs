@@ -191,6 +191,17 @@ fn a_key_asked_for_while_the_hsm_is_away_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn a_key_that_the_hsm_makes_and_disowns_is_made_again_and_there_once() {
+    let (mut vault, hsm) = vault_with(DEADLINE);
+    let before = vault.keys_in_token().len();
+    hsm.lose("CKR_GENERAL_ERROR");
+    vault.ok(&["key", "generate", "shop", "--algorithm", "ec-p256"]);
+    assert!(vault.process().log().contains("the HSM dropped a session"), "nothing was disowned");
+    assert_eq!(vault.keys_in_token().len(), before + 1);
+    is_whole(&vault);
+}
+
+#[test]
 fn a_token_that_stays_away_is_unavailable_until_it_is_back() {
     let (vault, hsm) = vault_with("3s");
     vault.ok(&["key", "generate", "shop", "--algorithm", "ec-p256"]);

@@ -1,13 +1,17 @@
-//! What is in force: nothing, or one way in which a token is lost.
+//! What is in force: nothing, or one way in which a token or an answer of it is lost.
 
 use std::{
     env, fs,
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use cryptoki_sys::{
     CK_RV, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_FUNCTION_FAILED,
-    CKR_SESSION_CLOSED, CKR_SESSION_HANDLE_INVALID, CKR_TOKEN_NOT_PRESENT, CKR_USER_NOT_LOGGED_IN,
+    CKR_GENERAL_ERROR, CKR_SESSION_CLOSED, CKR_SESSION_HANDLE_INVALID, CKR_TOKEN_NOT_PRESENT,
+    CKR_USER_NOT_LOGGED_IN,
 };
 
 use crate::module;
@@ -21,6 +25,7 @@ const FAULTS: &[(&str, CK_RV)] = &[
     ("CKR_TOKEN_NOT_PRESENT", CKR_TOKEN_NOT_PRESENT),
     ("CKR_USER_NOT_LOGGED_IN", CKR_USER_NOT_LOGGED_IN),
     ("CKR_CRYPTOKI_NOT_INITIALIZED", CKR_CRYPTOKI_NOT_INITIALIZED),
+    ("CKR_GENERAL_ERROR", CKR_GENERAL_ERROR),
 ];
 
 /// What a function needs.
@@ -42,6 +47,9 @@ pub(crate) enum Needs {
 /// a real module does then is its own affair, and SoftHSM's is to crash.
 static IN_FORCE: RwLock<Option<CK_RV>> = RwLock::new(None);
 
+/// Whether the next key pair is made and said not to be.
+static DISOWNS: AtomicBool = AtomicBool::new(false);
+
 /// Makes a call, which is told of the fault in force, or answers what that fault answers.
 pub(crate) fn during(needs: Needs, call: impl FnOnce(Option<CK_RV>) -> CK_RV) -> CK_RV {
     settle();
@@ -62,11 +70,17 @@ pub(crate) fn takes_token(fault: Option<CK_RV>) -> bool {
     matches!(fault, Some(CKR_TOKEN_NOT_PRESENT | CKR_DEVICE_REMOVED))
 }
 
+/// What a fault has a generation answer that has made its pair: once.
+pub(crate) fn disowns(fault: Option<CK_RV>) -> Option<CK_RV> {
+    fault.filter(|fault| *fault == CKR_GENERAL_ERROR && DISOWNS.swap(false, Ordering::Relaxed))
+}
+
 fn answer(fault: CK_RV, needs: Needs) -> Option<CK_RV> {
     match (fault, needs) {
         // Not ready yet; the standard has no better word.
         (CKR_CRYPTOKI_NOT_INITIALIZED, Needs::Nothing) => Some(CKR_FUNCTION_FAILED),
         (CKR_CRYPTOKI_NOT_INITIALIZED, _) => Some(fault),
+        (CKR_GENERAL_ERROR, _) => None,
         (_, Needs::Session | Needs::LastOfSession) => Some(fault),
         (CKR_DEVICE_REMOVED | CKR_DEVICE_ERROR | CKR_TOKEN_NOT_PRESENT, Needs::Token) => {
             Some(fault)
@@ -89,6 +103,7 @@ fn settle() {
         None => {}
         Some(CKR_CRYPTOKI_NOT_INITIALIZED) => module::finalize(),
         Some(CKR_USER_NOT_LOGGED_IN) => module::log_out(),
+        Some(CKR_GENERAL_ERROR) => DISOWNS.store(true, Ordering::Relaxed),
         Some(_) => module::close_all_sessions(),
     }
     *in_force = wanted;

@@ -33,6 +33,7 @@ macro_rules! functions {
             version: CK_VERSION { major: 2, minor: 40 },
             C_GetFunctionList: Some(C_GetFunctionList),
             C_GetSlotList: Some(C_GetSlotList),
+            C_GenerateKeyPair: Some(C_GenerateKeyPair),
             $($name: Some($name),)*
         };
     };
@@ -71,6 +72,37 @@ unsafe extern "C" fn C_GetSlotList(
             Some(function) => unsafe { function(token_present, slots, count) },
             None => CKR_FUNCTION_NOT_SUPPORTED,
         }
+    })
+}
+
+/// A pair may be made and the caller told that it was not.
+#[allow(clippy::too_many_arguments)] // the standard's
+unsafe extern "C" fn C_GenerateKeyPair(
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    public: *mut CK_ATTRIBUTE,
+    public_count: CK_ULONG,
+    private: *mut CK_ATTRIBUTE,
+    private_count: CK_ULONG,
+    public_key: *mut CK_OBJECT_HANDLE,
+    private_key: *mut CK_OBJECT_HANDLE,
+) -> CK_RV {
+    fault::during(Needs::Session, |in_force| {
+        let Some(function) = module().C_GenerateKeyPair else { return CKR_FUNCTION_NOT_SUPPORTED };
+        // SAFETY: what the caller vouches for to us, he vouches for to the module.
+        let made = unsafe {
+            function(
+                session,
+                mechanism,
+                public,
+                public_count,
+                private,
+                private_count,
+                public_key,
+                private_key,
+            )
+        };
+        fault::disowns(in_force).unwrap_or(made)
     })
 }
 
@@ -259,16 +291,6 @@ functions! {
         c: *mut CK_ATTRIBUTE,
         d: CK_ULONG,
         e: *mut CK_OBJECT_HANDLE
-    );
-    Session C_GenerateKeyPair(
-        a: CK_SESSION_HANDLE,
-        b: *mut CK_MECHANISM,
-        c: *mut CK_ATTRIBUTE,
-        d: CK_ULONG,
-        e: *mut CK_ATTRIBUTE,
-        f: CK_ULONG,
-        g: *mut CK_OBJECT_HANDLE,
-        h: *mut CK_OBJECT_HANDLE
     );
     Session C_WrapKey(
         a: CK_SESSION_HANDLE,

@@ -13,17 +13,13 @@ mod workers;
 mod wrap;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::SecretString;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vault_proto::ids::KeyId;
 
 pub use module::{KekSpec, Module, TokenState};
@@ -42,9 +38,6 @@ use crate::error::{Error, Result};
 /// A key store in a PKCS#11 token.
 pub struct Pkcs11KeyStore {
     workers: Workers,
-    /// For one that makes or destroys objects at a time: of two at once, SoftHSM now and then fails one
-    /// with whatever it finds of the other.
-    changes: Arc<Semaphore>,
 }
 
 impl Pkcs11KeyStore {
@@ -59,18 +52,7 @@ impl Pkcs11KeyStore {
         pin: &SecretString,
         options: Options,
     ) -> Result<Self> {
-        let workers = Workers::start(module, uri, pin, options)?;
-        Ok(Self { workers, changes: Arc::new(Semaphore::new(1)) })
-    }
-
-    /// The right to change what objects there are; it goes with the call, whoever waits for its answer.
-    async fn change(&self, what: &'static str, id: KeyId) -> Result<OwnedSemaphorePermit> {
-        let turn = self.changes.clone().acquire_owned();
-        let turn = tokio::time::timeout(self.workers.deadline(), turn).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| {
-            Error::exhausted(what, format!("key {id}"), "the HSM is busy with other changes")
-                .retry_after(Duration::from_secs(1))
-        })
+        Ok(Self { workers: Workers::start(module, uri, pin, options)? })
     }
 }
 
@@ -82,11 +64,8 @@ impl KeyStore for Pkcs11KeyStore {
 
     async fn generate(&self, spec: &KeySpec) -> Result<PublicKey> {
         let spec = spec.clone();
-        let turn = self.change("generate", spec.id).await?;
-        let until = Instant::now() + self.workers.deadline();
         let tried = AtomicBool::new(false);
-        let generate = move |session: &mut session::TokenSession| {
-            let _turn = &turn;
+        let generate = move |session: &mut session::TokenSession, until| {
             if tried.swap(true, Ordering::Relaxed) {
                 session.destroy(spec.id)?;
             }
@@ -99,7 +78,7 @@ impl KeyStore for Pkcs11KeyStore {
             }
             Ok(made)
         };
-        self.workers.run("generate", Again::Undone, generate).await
+        self.workers.run_alone("generate", Again::Undone, generate).await
     }
 
     async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>> {
@@ -129,12 +108,7 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn destroy(&self, id: KeyId) -> Result<bool> {
-        let turn = self.change("destroy", id).await?;
-        let destroy = move |session: &mut session::TokenSession| {
-            let _turn = &turn;
-            session.destroy(id)
-        };
-        self.workers.run("destroy", Again::Never, destroy).await
+        self.workers.run_alone("destroy", Again::Never, move |session, _| session.destroy(id)).await
     }
 
     async fn kek(&self) -> Result<Option<KekInfo>> {

@@ -17,7 +17,7 @@ use async_channel::{Receiver, Sender, TrySendError, bounded};
 use backon::{BackoffBuilder as _, BlockingRetryable as _, ExponentialBuilder};
 use crossbeam_channel::RecvTimeoutError;
 use secrecy::SecretString;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{Module, TokenUri, handles::Handles, module::Life, rv::Failure, session::TokenSession};
 use crate::error::{Error, Result};
@@ -81,6 +81,8 @@ pub(super) struct Workers {
     /// Disconnected once every thread has closed its session.
     ended: crossbeam_channel::Receiver<()>,
     threads: Vec<thread::JoinHandle<()>>,
+    /// For those that wait for their turn to work alone, and the turn.
+    alone: (Arc<Semaphore>, Arc<Semaphore>),
     deadline: Duration,
     subject: Arc<str>,
 }
@@ -135,12 +137,8 @@ impl Workers {
             });
             threads.push(thread.map_err(|e| Error::unavailable("start", "an HSM worker", e))?);
         }
-        Ok(Self { queue: Some(queue), ended, threads, deadline: options.deadline, subject })
-    }
-
-    /// How long one request may take, waiting included.
-    pub(super) fn deadline(&self) -> Duration {
-        self.deadline
+        let alone = [options.queue.max(1), 1].map(Semaphore::new).map(Arc::new).into();
+        Ok(Self { queue: Some(queue), ended, threads, alone, deadline: options.deadline, subject })
     }
 
     /// Runs `call` on a session.
@@ -153,15 +151,46 @@ impl Workers {
         self.run_witnessed(what, again, call, None).await
     }
 
+    /// Runs `call` when no other of these runs: it makes or destroys objects, and of two at once SoftHSM now
+    /// and then fails one with whatever it finds of the other. It is told until when somebody waits.
+    pub(super) async fn run_alone<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        again: Again,
+        call: impl Fn(&mut TokenSession, Instant) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let until = Instant::now() + self.deadline;
+        let (room, turn) = &self.alone;
+        let room = room.clone().try_acquire_owned().map_err(|_| self.full(what))?;
+        let turn = tokio::time::timeout_at(until.into(), turn.clone().acquire_owned());
+        let turn = turn.await.ok().and_then(Result::ok).ok_or_else(|| self.late(what))?;
+        let call = move |session: &mut TokenSession| {
+            // They go with the call, whoever waits for its answer.
+            let _held = (&room, &turn);
+            call(session, until)
+        };
+        self.run_until(until, what, again, call, None).await
+    }
+
     /// The same, with a witness.
     pub(super) async fn run_witnessed<T: Send + 'static>(
         &self,
         what: &'static str,
         again: Again,
         call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
+        witness: Option<Box<dyn Witness>>,
+    ) -> Result<T> {
+        self.run_until(Instant::now() + self.deadline, what, again, call, witness).await
+    }
+
+    async fn run_until<T: Send + 'static>(
+        &self,
+        until: Instant,
+        what: &'static str,
+        again: Again,
+        call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
         mut witness: Option<Box<dyn Witness>>,
     ) -> Result<T> {
-        let until = Instant::now() + self.deadline;
         let (answer, answered) = oneshot::channel();
         let subject = self.subject.clone();
         let work = move |worker: &mut Worker| -> Answer {
@@ -190,20 +219,24 @@ impl Workers {
         let gone = || Error::unavailable(what, &*self.subject, "its workers have ended");
         let queue = self.queue.as_ref().ok_or_else(gone)?;
         queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                Error::exhausted(what, &*self.subject, "too many requests wait for the HSM")
-                    .retry_after(Duration::from_secs(1))
-            }
+            TrySendError::Full(_) => self.full(what),
             TrySendError::Closed(_) => gone(),
         })?;
         match tokio::time::timeout_at(until.into(), answered).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => {
-                let why = format!("no answer within {:?}", self.deadline);
-                Err(Error::unavailable(what, &*self.subject, why)
-                    .hint("the HSM is slow or hangs; [hsm] deadline sets how long is waited"))
-            }
+            Ok(Err(_)) | Err(_) => Err(self.late(what)),
         }
+    }
+
+    fn full(&self, what: &'static str) -> Error {
+        Error::exhausted(what, &*self.subject, "too many requests wait for the HSM")
+            .retry_after(Duration::from_secs(1))
+    }
+
+    fn late(&self, what: &'static str) -> Error {
+        let why = format!("no answer within {:?}", self.deadline);
+        Error::unavailable(what, &*self.subject, why)
+            .hint("the HSM is slow or hangs; [hsm] deadline sets how long is waited")
     }
 }
 
