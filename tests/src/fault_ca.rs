@@ -447,17 +447,22 @@ fn changed(
     Response::from_parts(parts, body.into())
 }
 
-/// Asks Pebble. The Host header stays, so the URLs that it answers lead here.
+/// Asks Pebble. The Host header stays, so the URLs that it answers lead here. What is under way ends,
+/// and is remembered, also where whoever asked has been killed meanwhile.
 async fn pass_on(
-    state: &State,
+    state: &Arc<State>,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Response<Bytes>, io::Error> {
     let path = request.uri().path().to_owned();
     let uri = format!("https://{}{}", state.pebble, request.uri());
     *request.uri_mut() = uri.parse::<Uri>().map_err(io::Error::other)?;
-    let response = state.client.request(request).await.map_err(io::Error::other)?;
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    state.script().done.push((path, parts.status));
-    Ok(Response::from_parts(parts, body))
+    let state = state.clone();
+    let asked = tokio::spawn(async move {
+        let response = state.client.request(request).await.map_err(io::Error::other)?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        state.script().done.push((path, parts.status));
+        Ok(Response::from_parts(parts, body))
+    });
+    asked.await.map_err(io::Error::other)?
 }
