@@ -25,6 +25,19 @@ pub struct Error {
     pub hint: String,
     /// When a retry may succeed.
     pub retry_after: Option<Duration>,
+    /// How the CA was found that was asked, where that is what failed. It stays in the vault.
+    pub ca: Option<CaState>,
+}
+
+/// How a CA was found by a request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaState {
+    /// No connection came about, so it has heard nothing.
+    Unreached,
+    /// It did not answer, or not as a CA that is in order. It may have heard what it was told.
+    Away,
+    /// It is in order, and not as far with an order as it has said (`orderNotReady`).
+    NotReady,
 }
 
 macro_rules! constructors {
@@ -55,6 +68,7 @@ impl Error {
             why: why.to_string(),
             hint: String::new(),
             retry_after: None,
+            ca: None,
         }
     }
 
@@ -83,6 +97,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// Says how the CA was found.
+    #[must_use]
+    pub fn found_ca(mut self, ca: CaState) -> Self {
+        self.ca = Some(ca);
         self
     }
 
@@ -116,7 +137,7 @@ impl From<vault_proto::error::ErrorDetail> for Error {
             seconds => Some(Duration::from_secs(seconds)),
         };
         let vault_proto::error::ErrorDetail { what, subject, why, hint, .. } = detail;
-        Self { kind, what, subject, why, hint, retry_after }
+        Self { kind, what, subject, why, hint, retry_after, ca: None }
     }
 }
 

@@ -8,6 +8,7 @@ use secrecy::SecretSlice;
 use url::Url;
 
 use super::{
+    away,
     clients::Clients,
     resign::{Keys, Resigner},
 };
@@ -200,7 +201,7 @@ pub(super) fn client(clients: &Clients, ca: &Ca, keys: Arc<Keys>) -> Result<(Res
 }
 
 pub(super) fn parse_url(ca: &str, text: &str) -> Result<Url> {
-    text.parse().map_err(|e| Error::unavailable("ask", ca, format!("its URL {text:?}: {e}")))
+    text.parse().map_err(|e| away(ca, format!("its URL {text:?}: {e}")))
 }
 
 /// Waits for a call of `instant_acme` and gives its error as ours.
@@ -211,9 +212,7 @@ pub(super) async fn within<T>(
     match tokio::time::timeout(DEADLINE, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(domain(ca, error)),
-        Err(_) => {
-            Err(Error::unavailable("ask", ca, format!("nothing came of it within {DEADLINE:?}")))
-        }
+        Err(_) => Err(away(ca, format!("nothing came of it within {DEADLINE:?}"))),
     }
 }
 
@@ -225,10 +224,10 @@ fn domain(ca: &str, error: instant_acme::Error) -> Error {
         },
         error => error,
     };
-    let kind = match error {
-        instant_acme::Error::Api(_) => ErrorKind::Conflict,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::new(kind, "ask", ca, format!("its answer makes no sense: {error}"))
-        .hint("check that the URL is an ACME directory, and the CA's health")
+    let why = format!("its answer makes no sense: {error}");
+    match error {
+        instant_acme::Error::Api(_) => Error::conflict("ask", ca, why),
+        _ => away(ca, why),
+    }
+    .hint("check that the URL is an ACME directory, and the CA's health")
 }

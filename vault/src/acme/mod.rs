@@ -36,14 +36,20 @@ pub use replaces::{Placed, Replacement};
 pub use revocation::revoke_by_certificate_key;
 pub use transport::Options;
 
+use crate::error::{CaState, Error, ErrorKind};
+
 /// Whether an error says that a CA does not answer, or not as a CA that is in order.
-pub fn is_away(error: &crate::error::Error) -> bool {
-    let from_a_ca = error.what == "ask" && error.subject.starts_with("CA ");
-    from_a_ca && error.kind == crate::error::ErrorKind::Unavailable
+pub fn is_away(error: &Error) -> bool {
+    matches!(error.ca, Some(CaState::Unreached | CaState::Away))
 }
 
 /// Whether a request may have been heard although it failed: only a refusal, or a connection that was never
 /// made, says that it was not.
-pub fn may_have_been_heard(error: &crate::error::Error) -> bool {
-    error.kind == crate::error::ErrorKind::Unavailable && !error.why.contains("(Connect)")
+pub fn may_have_been_heard(error: &Error) -> bool {
+    error.kind == ErrorKind::Unavailable && error.ca != Some(CaState::Unreached)
+}
+
+/// A CA that did not answer, or not as one that is in order.
+fn away(ca: &str, why: impl std::fmt::Display) -> Error {
+    Error::unavailable("ask", ca, why).found_ca(CaState::Away)
 }

@@ -13,7 +13,7 @@ use super::{
     jws,
     problem::{self, Problem},
 };
-use crate::error::{Error, Result};
+use crate::error::{CaState, Error, Result};
 use crate::store::{ChallengeKind, Identifier};
 
 /// Between two looks at an order, where the CA does not say.
@@ -185,7 +185,7 @@ impl<'a> Order<'a> {
         }
         match self.tell_to_finalize(csr_der).await {
             // The order is not as far as the CA has said: it is asked until it is, and told once more.
-            Err(error) if problem::is_not_ready(&error) => {
+            Err(error) if error.ca == Some(CaState::NotReady) => {
                 self.look().await?;
                 self.wait_ready(NOT_READY).await?;
                 match self.is_finalized() {

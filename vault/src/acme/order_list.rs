@@ -14,6 +14,7 @@ use url::Url;
 use super::{
     Account, OrderStatus,
     account::{parse_url, within},
+    away,
     resign::Resigner,
 };
 use crate::error::{Error, Result};
@@ -99,9 +100,7 @@ impl Account {
         answer: &Response<Bytes>,
     ) -> Result<T> {
         let read = serde_json::from_slice(answer.body());
-        read.map_err(|e| {
-            Error::unavailable("ask", &self.ca, format!("its answer makes no sense: {e}"))
-        })
+        read.map_err(|e| away(&self.ca, format!("its answer makes no sense: {e}")))
     }
 }
 

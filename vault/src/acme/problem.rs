@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::order_list::links;
-use crate::error::{Error, ErrorKind};
+use super::{away, order_list::links};
+use crate::error::{CaState, Error, ErrorKind};
 
 /// A problem document as far as it is of use.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -89,17 +89,21 @@ impl Problem {
         shown(&text, LONGEST)
     }
 
-    /// As a domain error of `what` on `subject`.
+    /// As a domain error of a CA that was asked.
     pub(super) fn into_error(
         self,
-        what: &str,
-        subject: &str,
+        ca: &str,
         status: StatusCode,
         retry_after: Option<Duration>,
     ) -> Error {
         let (kind, hint) = reaction(self.short(), status);
-        let mut error = Error::new(kind, what, subject, self.text()).hint(hint);
+        let mut error = Error::new(kind, "ask", ca, self.text()).hint(hint);
         error.retry_after = retry_after;
+        error.ca = match kind {
+            _ if self.is("orderNotReady") => Some(CaState::NotReady),
+            ErrorKind::Unavailable => Some(CaState::Away),
+            _ => None,
+        };
         error
     }
 }
@@ -149,14 +153,6 @@ pub(super) fn shown(text: &str, longest: usize) -> String {
         text.push('…');
     }
     text
-}
-
-/// What is said of an order that cannot be finalized yet.
-const NOT_READY: &str = "the CA is not ready yet: it is asked again";
-
-/// Whether the CA has said that an order cannot be finalized yet (RFC 8555 section 7.4).
-pub(super) fn is_not_ready(error: &Error) -> bool {
-    error.kind == ErrorKind::Unavailable && error.hint == NOT_READY
 }
 
 /// What kind of failure an ACME error type is, and what to do about it (RFC 8555 section 6.7).
@@ -217,7 +213,7 @@ pub(super) fn reaction(short: &str, status: StatusCode) -> (ErrorKind, &'static 
             (Invalid, "the CA does not take this request: change what it names")
         }
         "badNonce" => (Unavailable, "the CA takes none of its own nonces: it is tried again"),
-        "orderNotReady" => (Unavailable, NOT_READY),
+        "orderNotReady" => (Unavailable, "the CA is not ready yet: it is asked again"),
         _ if status.is_server_error() => {
             (Unavailable, "the CA has a problem of its own: it is tried again")
         }
@@ -262,15 +258,10 @@ pub(super) fn unproven(mut names: Vec<(String, Problem)>, order: Option<Problem>
 }
 
 /// A failed response that is no problem document.
-pub(super) fn plain(
-    what: &str,
-    subject: &str,
-    status: StatusCode,
-    retry_after: Option<Duration>,
-) -> Error {
+pub(super) fn plain(ca: &str, status: StatusCode, retry_after: Option<Duration>) -> Error {
     let mut error = match status {
-        StatusCode::TOO_MANY_REQUESTS => Error::exhausted(what, subject, "HTTP 429"),
-        status => Error::unavailable(what, subject, format!("HTTP {status} and no explanation"))
+        StatusCode::TOO_MANY_REQUESTS => Error::exhausted("ask", ca, "HTTP 429"),
+        status => away(ca, format!("HTTP {status} and no explanation"))
             .hint("check that the URL is an ACME directory, and the CA's health"),
     };
     error.retry_after = retry_after;
@@ -287,7 +278,7 @@ mod tests {
             "subproblems":[{"type":"x","detail":"forbidden","identifier":{"type":"dns",
             "value":"a.example"}}]}"#;
         let problem = Problem::parse(body).unwrap();
-        let error = problem.into_error("order", "the CA", StatusCode::FORBIDDEN, None);
+        let error = problem.into_error("the CA", StatusCode::FORBIDDEN, None);
         assert_eq!(error.kind, ErrorKind::Invalid);
         assert!(error.why.contains("a.example: forbidden"), "{}", error.why);
     }
@@ -326,7 +317,7 @@ mod tests {
         let body = br#"{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"new",
             "instance":"https://ca.example/agree"}"#;
         let problem = Problem::parse(body).unwrap().with_headers(&headers);
-        let error = problem.into_error("order", "the CA", StatusCode::FORBIDDEN, None);
+        let error = problem.into_error("the CA", StatusCode::FORBIDDEN, None);
         for said in ["https://ca.example/terms", "https://ca.example/agree"] {
             assert!(error.why.contains(said), "{}", error.why);
         }

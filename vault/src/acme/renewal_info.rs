@@ -137,8 +137,8 @@ fn page(text: &str) -> Option<Url> {
 fn refusal(ca: &str, answer: &Response<Bytes>) -> Error {
     let (status, retry_after) = (answer.status(), transport::retry_after(answer));
     let error = match Problem::parse(answer.body()) {
-        Some(problem) => problem.into_error("ask", ca, status, retry_after),
-        None => problem::plain("ask", ca, status, retry_after),
+        Some(problem) => problem.into_error(ca, status, retry_after),
+        None => problem::plain(ca, status, retry_after),
     };
     let passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     match (passing, error.kind) {

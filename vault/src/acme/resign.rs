@@ -18,6 +18,7 @@ use secrecy::SecretSlice;
 use serde_json::{Map, Value, json};
 
 use super::{
+    away,
     directory::Directory,
     jws,
     problem::{self, Problem},
@@ -205,13 +206,11 @@ impl Resigner {
             let error = match problem {
                 // What was to be done is done: the answer to an earlier try was lost.
                 Some(problem) if problem.is("alreadyRevoked") => return Ok(Response::default()),
-                Some(problem) => problem.with_headers(response.headers()).into_error(
-                    "ask",
-                    subject,
-                    status,
-                    retry_after,
-                ),
-                None => problem::plain("ask", subject, status, retry_after),
+                Some(problem) => {
+                    let problem = problem.with_headers(response.headers());
+                    problem.into_error(subject, status, retry_after)
+                }
+                None => problem::plain(subject, status, retry_after),
             };
             return Err(Failure { error, cause });
         }
@@ -229,12 +228,10 @@ impl Resigner {
         let (status, subject) = (response.status(), &self.transport.ca);
         match take_nonce(&mut response) {
             Some(nonce) if status.is_success() => Ok(nonce),
-            _ if status.is_success() => {
-                Err(Error::unavailable("ask", subject, "it gives no nonce").into())
-            }
+            _ if status.is_success() => Err(away(subject, "it gives no nonce").into()),
             _ => {
                 let retry_after = transport::retry_after(&response);
-                let error = problem::plain("ask", subject, status, retry_after);
+                let error = problem::plain(subject, status, retry_after);
                 Err(Failure { error, cause: cause_of(status, retry_after) })
             }
         }

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::kept::Kept;
-use crate::error::{Error, Result, with_causes};
+use crate::error::{CaState, Error, Result, with_causes};
 
 /// The longest body that is read, in bytes: a chain of ten certificates is far below.
 const LONGEST_BODY: usize = 1 << 20;
@@ -76,21 +76,30 @@ impl Transport {
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Result<Response<Bytes>, Unanswered> {
-        let unanswered = |why: String, late| Unanswered {
+        let unanswered = |why: String, ca, late| Unanswered {
             error: Error::unavailable("ask", &self.ca, why)
-                .hint("check that the CA runs, its URL, and --ca-root for a private one"),
+                .hint("check that the CA runs, its URL, and --ca-root for a private one")
+                .found_ca(ca),
             late,
         };
         let whole = async {
-            let response = self.client.request(request).await.map_err(|e| with_causes(&e))?;
+            let response = self.client.request(request).await.map_err(|error| {
+                let unheard = error.is_connect();
+                let ca = if unheard { CaState::Unreached } else { CaState::Away };
+                (with_causes(&error), ca)
+            })?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LONGEST_BODY).collect().await;
-            let body = body.map_err(|e| format!("its answer cannot be read: {e}"))?;
+            let body =
+                body.map_err(|e| (format!("its answer cannot be read: {e}"), CaState::Away))?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
         match tokio::time::timeout(self.timeout, whole).await {
-            Ok(answer) => answer.map_err(|why| unanswered(why, false)),
-            Err(_) => Err(unanswered(format!("no answer within {:?}", self.timeout), true)),
+            Ok(answer) => answer.map_err(|(why, ca)| unanswered(why, ca, false)),
+            Err(_) => {
+                let why = format!("no answer within {:?}", self.timeout);
+                Err(unanswered(why, CaState::Away, true))
+            }
         }
     }
 }
