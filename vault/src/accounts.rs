@@ -237,7 +237,8 @@ impl Accounts {
         record: AccountRecord,
     ) -> Result<(AccountRecord, Account)> {
         let url = valid_url(&record)?;
-        if self.key(&record, record.key_id).await?.state == KeyState::Lost {
+        let key = self.key(&record, record.key_id).await?;
+        if key.state == KeyState::Lost {
             let name = &record.name;
             let subject = format!("account {name}");
             return Err(Error::conflict("use", subject, "its key is lost").hint(format!(
@@ -245,7 +246,7 @@ impl Accounts {
             )));
         }
         let context = json!({ "account": record.name, "directory": record.directory });
-        let signer = self.signer(who.clone(), &record, record.key_id, context).await?;
+        let signer = self.signing.bind(who.clone(), key, Action::SignJws, context);
         match Account::open(&ca_of(&record), &self.clients, Arc::new(signer), url).await {
             Ok(account) => Ok((record, account)),
             Err(error) => {
@@ -374,6 +375,18 @@ impl Accounts {
     pub async fn note(&self, name: &AccountName, error: Option<&Error>) -> Result<()> {
         let error = error.map(ToString::to_string);
         self.store.note_account(name, error.as_deref(), self.clock.now()).await
+    }
+
+    /// Remembers that the CA has done what was asked, to the minute.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn note_answer(&self, account: &AccountRecord) -> Result<()> {
+        let lately = |at| self.clock.now() - at < time::Duration::minutes(1);
+        match account.last_error.is_none() && account.last_ok_at.is_some_and(lately) {
+            true => Ok(()),
+            false => self.note(&account.name, None).await,
+        }
     }
 
     async fn key(&self, record: &AccountRecord, id: KeyId) -> Result<KeyRecord> {

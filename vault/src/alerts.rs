@@ -33,7 +33,8 @@ impl Alerts {
     /// # Errors
     /// Where the audit log or the store cannot be written.
     pub async fn raise(&self, kind: AlertKind, subject: &str, detail: &str) -> Result<()> {
-        let open = self.store.alert(kind, subject).await?;
+        let open = self.store.alerts_on(subject).await?;
+        let open = open.into_iter().find(|open| open.kind == kind);
         if open.as_ref().is_some_and(|open| open.detail == detail) {
             return Ok(());
         }
@@ -50,10 +51,21 @@ impl Alerts {
     /// # Errors
     /// Where the audit log or the store cannot be written.
     pub async fn clear(&self, kind: AlertKind, subject: &str) -> Result<()> {
-        let Some(open) = self.store.alert(kind, subject).await? else { return Ok(()) };
-        self.record("alert.clear", kind, subject, &open.detail).await?;
-        tracing::info!(alert = %kind, subject, "alert is over");
-        self.store.clear_alert(kind, subject).await.map(drop)
+        self.clear_all(&[kind], subject).await
+    }
+
+    /// Closes alerts of several kinds, where they are open.
+    ///
+    /// # Errors
+    /// As [`Alerts::clear`].
+    pub async fn clear_all(&self, kinds: &[AlertKind], subject: &str) -> Result<()> {
+        let open = self.store.alerts_on(subject).await?;
+        for open in open.into_iter().filter(|open| kinds.contains(&open.kind)) {
+            self.record("alert.clear", open.kind, subject, &open.detail).await?;
+            tracing::info!(alert = %open.kind, subject, "alert is over");
+            self.store.clear_alert(open.kind, subject).await?;
+        }
+        Ok(())
     }
 
     /// Closes every alert on a subject that is no more.
@@ -61,10 +73,7 @@ impl Alerts {
     /// # Errors
     /// As [`Alerts::clear`].
     pub async fn forget(&self, subject: &str) -> Result<()> {
-        for kind in AlertKind::ALL {
-            self.clear(*kind, subject).await?;
-        }
-        Ok(())
+        self.clear_all(AlertKind::ALL, subject).await
     }
 
     async fn record(

@@ -22,7 +22,8 @@ async fn an_alert_is_raised_once_and_says_what_was_found_last(world: World) {
         detail: "worse".to_owned(),
         since: start(),
     };
-    assert_eq!(store.alert(kind, subject).await.unwrap(), Some(open.clone()));
+    assert_eq!(store.alerts_on(subject).await.unwrap(), [open.clone()]);
+    assert_eq!(store.alerts_on("certificate sho").await.unwrap(), []);
     assert_eq!(store.open_alerts().await.unwrap(), [open]);
 }
 

@@ -142,6 +142,11 @@ impl Hub {
         self.bump();
     }
 
+    /// Something about a certificate changed that no agent gets to see: watchers look.
+    pub fn progressed(&self) {
+        self.bump();
+    }
+
     /// Something changed that this agent shall have of the certificate, or that it shall have none.
     pub fn changed_on(&self, agent: &AgentName, certificate: &CertificateName) {
         self.mark(agent, certificate);
@@ -245,9 +250,10 @@ impl ChallengePresenter for Hub {
         })
     }
 
-    async fn withdraw(&self, name: &CertificateName, tokens: &[String]) {
+    /// Agents hear of it with what the order comes to, which is soon: a new version or a failure.
+    async fn withdraw(&self, _name: &CertificateName, tokens: &[String]) {
         self.presented().retain(|(_, token), _| !tokens.contains(token));
-        self.changed(name).await;
+        self.progressed();
     }
 }
 

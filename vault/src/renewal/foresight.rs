@@ -7,7 +7,6 @@ use std::{
 
 use time::Duration;
 use tokio_util::sync::CancellationToken;
-use vault_proto::ids::CertificateName;
 
 use super::Issuer;
 use super::agenda::Item;
@@ -80,14 +79,6 @@ impl Issuer {
             Some((subject, format!("{detail}; `vaultctl cert plan` shows what is ordered when")))
         };
         Ok((0..).zip(&items).filter_map(late).collect())
-    }
-
-    /// Ends the alert to a certificate that was issued.
-    pub(super) async fn end_too_late(&self, name: &CertificateName) {
-        let subject = &format!("certificate {name}");
-        if let Err(error) = self.alerts.clear(AlertKind::CannotRenewInTime, subject).await {
-            tracing::error!(%error, subject, "an alert cannot be cleared");
-        }
     }
 }
 

@@ -170,7 +170,10 @@ impl Issuer {
         }
         self.store.insert_order(&order).await?;
         crash_point!("issue.order");
-        self.hub.changed(&certificate.name).await;
+        match order.state {
+            OrderState::AwaitingCsr => self.hub.changed(&certificate.name).await,
+            _ => self.hub.progressed(),
+        }
         Ok(order)
     }
 
@@ -236,7 +239,7 @@ impl Issuer {
     }
 
     async fn drive(&self, certificate: &CertificateRecord, mut order: OrderRecord) -> Result<()> {
-        let (_, account) = self.accounts.open(&RENEWAL, &order.account).await?;
+        let (opened, account) = self.accounts.open(&RENEWAL, &order.account).await?;
         let mut placed = match &order.url {
             Some(url) => account.order(url).await?,
             None => {
@@ -272,7 +275,7 @@ impl Issuer {
         };
         crash_point!("issue.certificate");
         self.keep(certificate, &order, &pem).await?;
-        self.accounts.note(&order.account, None).await
+        self.accounts.note_answer(&opened).await
     }
 
     /// Proves control of every identifier that the CA still wants proven.
@@ -308,7 +311,10 @@ impl Issuer {
             }
         }
         let ready = placed.wait_ready(CA_DEADLINE).await;
-        self.store.remove_challenges(order.id).await?;
+        if ready.is_err() {
+            // What goes on loses them where it is finalized.
+            self.store.remove_challenges(order.id).await?;
+        }
         let tokens: Vec<_> = records.into_iter().map(|record| record.token).collect();
         presenter.withdraw(&certificate.name, &tokens).await;
         ready
@@ -356,9 +362,7 @@ impl Issuer {
         );
         self.store.record_issuance(order.id, &version, renew_at).await?;
         crash_point!("issue.stored");
-        self.end_fallback(certificate, &order.account).await;
-        self.end_ari_early(&certificate.name).await;
-        self.end_too_late(&certificate.name).await;
+        self.end_alerts(certificate, &order.account).await;
         tracing::info!(certificate = %certificate.name, version = number,
             serial = version.serial, not_after = %version.not_after, "issued");
         self.hub.changed(&certificate.name).await;

@@ -52,12 +52,14 @@ impl Issuer {
     }
 
     /// Ends the alert once a certificate's own account has ordered it again.
-    pub(super) async fn end_fallback(&self, certificate: &CertificateRecord, by: &AccountName) {
+    pub(super) async fn end_alerts(&self, certificate: &CertificateRecord, by: &AccountName) {
+        let mut over = vec![AlertKind::AriEarly, AlertKind::CannotRenewInTime];
+        if *by == certificate.account {
+            over.push(AlertKind::FallbackCa);
+        }
         let subject = format!("certificate {}", certificate.name);
-        if *by == certificate.account
-            && let Err(error) = self.alerts.clear(AlertKind::FallbackCa, &subject).await
-        {
-            tracing::error!(%error, subject, "an alert cannot be cleared");
+        if let Err(error) = self.alerts.clear_all(&over, &subject).await {
+            tracing::error!(%error, subject, "alerts cannot be cleared");
         }
     }
 

@@ -1,21 +1,26 @@
 //! A key bound to one caller and one purpose: what `x509` and `acme` sign with.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
+use vault_proto::ids::KeyId;
 
 use super::Signing;
 use crate::error::Result;
 use crate::keystore::{MessageSigner, PublicKey, Signature};
 use crate::policy::{Action, Principal};
-use crate::store::KeyRecord;
+use crate::store::{KeyRecord, Recent};
 
 /// One key, for one caller and one kind of thing to sign.
 pub struct BoundKey {
     signing: Signing,
     principal: Principal,
-    key: KeyRecord,
+    id: KeyId,
     public_key: PublicKey,
+    /// The key as the store had it a moment ago.
+    key: Recent<Arc<KeyRecord>>,
     action: Action,
     context: Value,
 }
@@ -30,7 +35,8 @@ impl Signing {
         context: Value,
     ) -> BoundKey {
         let public_key = PublicKey { algorithm: key.algorithm, spki_der: key.spki_der.clone() };
-        BoundKey { signing: self.clone(), principal, key, public_key, action, context }
+        let (signing, id, key) = (self.clone(), key.id, Recent::default());
+        BoundKey { signing, principal, id, public_key, key, action, context }
     }
 }
 
@@ -42,15 +48,11 @@ impl MessageSigner for BoundKey {
 
     async fn sign(&self, message: &[u8]) -> Result<Signature> {
         // The key is read again, so that one destroyed meanwhile does not sign.
-        self.signing
-            .sign(
-                &self.principal,
-                self.key.id,
-                self.action,
-                self.key.algorithm.default_mechanism(),
-                Bytes::copy_from_slice(message),
-                self.context.clone(),
-            )
-            .await
+        let read = async { self.signing.key(self.id).await.map(Arc::new) };
+        let key = self.key.read(self.signing.store.as_ref(), read).await?;
+        let mechanism = key.algorithm.default_mechanism();
+        let message = Bytes::copy_from_slice(message);
+        let (who, context) = (&self.principal, self.context.clone());
+        self.signing.sign_with(who, &key, self.action, mechanism, message, context).await
     }
 }

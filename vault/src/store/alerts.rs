@@ -55,8 +55,8 @@ pub trait Alerts: Send + Sync {
     ) -> Result<bool>;
     /// Closes an alert; `false` where none is open.
     async fn clear_alert(&self, kind: AlertKind, subject: &str) -> Result<bool>;
-    /// One open alert.
-    async fn alert(&self, kind: AlertKind, subject: &str) -> Result<Option<AlertRecord>>;
+    /// Open alerts on a subject, by kind.
+    async fn alerts_on(&self, subject: &str) -> Result<Vec<AlertRecord>>;
     /// Open alerts, the oldest first.
     async fn open_alerts(&self) -> Result<Vec<AlertRecord>>;
 }

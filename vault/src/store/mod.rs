@@ -210,7 +210,7 @@ pub trait Certificates: Send + Sync {
 
     /// Adds an order; `Conflict` where the certificate has an open one.
     async fn insert_order(&self, order: &OrderRecord) -> Result<()>;
-    /// Replaces an order's row.
+    /// Replaces an order's row. One that is finalized has no challenges any more.
     async fn update_order(&self, order: &OrderRecord) -> Result<()>;
     /// Ends an order as `Failed` with `error`, removes its challenges, and puts `failed_attempts`,
     /// `last_error` and `renew_at` of its certificate, in one transaction.

@@ -55,7 +55,7 @@ impl Revocation {
             }
             None => self.store.put_revocation_check(&check).await?,
         }
-        if stapled.waits || before.is_none() {
+        if stapled.waits || before.is_none() && may_wait(&certificate, &version) {
             // What is held back for its staple goes out without one, where none will come or its time is over.
             self.hub.changed(&version.certificate).await;
         }
@@ -122,4 +122,9 @@ pub(super) fn subject(version: &VersionRecord) -> String {
 fn spread(version: &VersionRecord, now: OffsetDateTime) -> f64 {
     let count = u64::try_from(now.unix_timestamp()).unwrap_or(0);
     planner::fraction(planner::seed(version.certificate.as_str(), count))
+}
+
+/// Whether a version may have been held back until its first check: it or the one before is stapled.
+fn may_wait(certificate: &CertificateRecord, version: &VersionRecord) -> bool {
+    certificate.must_staple || version.version > 1
 }

@@ -207,7 +207,7 @@ CREATE TABLE alerts (
     subject {TEXT} NOT NULL,
     detail  {TEXT} NOT NULL,
     since   BIGINT NOT NULL,
-    PRIMARY KEY (kind, subject)
+    PRIMARY KEY (subject, kind)
 );
 -- What is in the DNS for a challenge: there before the record is, and longer.
 CREATE TABLE dns_records (

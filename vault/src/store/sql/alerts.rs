@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::{
     SqlStore, fail,
-    row::{Columns, all, maybe, micros, text},
+    row::{Columns, all, micros, text},
 };
 use crate::error::Result;
 use crate::store::{AlertKind, AlertRecord, Alerts};
@@ -65,14 +65,13 @@ impl Alerts for SqlStore {
         Ok(done.rows_affected() > 0)
     }
 
-    async fn alert(&self, kind: AlertKind, subject: &str) -> Result<Option<AlertRecord>> {
-        let row = sqlx::query("SELECT * FROM alerts WHERE kind = $1 AND subject = $2")
-            .bind(kind.as_str())
+    async fn alerts_on(&self, subject: &str) -> Result<Vec<AlertRecord>> {
+        let rows = sqlx::query("SELECT * FROM alerts WHERE subject = $1 ORDER BY kind")
             .bind(text(subject))
-            .fetch_optional(&self.pool)
+            .fetch_all(&self.pool)
             .await
-            .map_err(|e| fail("read", "an alert", e))?;
-        maybe(row, read)
+            .map_err(|e| fail("read", "alerts", e))?;
+        all(&rows, read)
     }
 
     async fn open_alerts(&self) -> Result<Vec<AlertRecord>> {

@@ -98,6 +98,8 @@ impl SqlStore {
         let pool = AnyPoolOptions::new()
             .max_connections(connections.max(1))
             .acquire_timeout(PATIENCE)
+            // A server may have closed a connection meanwhile; a file has nobody who would.
+            .test_before_acquire(dialect == Dialect::Postgres)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if dialect == Dialect::Sqlite {

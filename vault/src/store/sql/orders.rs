@@ -98,6 +98,15 @@ impl SqlStore {
 
     pub(super) async fn write_order(&self, order: &OrderRecord) -> Result<()> {
         let subject = format!("order {}", order.id);
+        let failed = |e| fail("change", &subject, e);
+        let mut tx = self.begin().await?;
+        if order.state == OrderState::Finalizing {
+            sqlx::query("DELETE FROM challenges WHERE order_id = $1")
+                .bind(order.id.to_string())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
+        }
         let done = sqlx::query(
             "UPDATE orders SET state = $2, url = $3, csr = $4, key_id = $5, error = $6,
              updated_at = $7 WHERE id = $1",
@@ -109,10 +118,11 @@ impl SqlStore {
         .bind(order.key_id.map(|id| id.to_string()))
         .bind(opt_text(order.error.as_deref()))
         .bind(micros(order.updated_at))
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await
-        .map_err(|e| fail("change", &subject, e))?;
-        one("change", &subject, done.rows_affected())
+        .map_err(failed)?;
+        one("change", &subject, done.rows_affected())?;
+        tx.commit().await.map_err(failed)
     }
 
     pub(super) async fn give_up(
