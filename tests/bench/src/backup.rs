@@ -2,18 +2,15 @@
 
 use std::{
     path::Path,
-    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use clap::ValueEnum as _;
+use anyhow::{Result, ensure};
 use testkit::{
     custodians::{Custodian, Kept, share_flags},
     softhsm::SoftHsm,
-    vault::{PIN, SOFTHSM},
 };
 use time::OffsetDateTime;
 use vault::{
@@ -24,7 +21,7 @@ use vault::{
 use crate::{
     Pace, cpu,
     results::Results,
-    tokens::{Made, Took, Work},
+    tokens::{self, Made, Took, Work},
 };
 
 /// How often memory is looked at.
@@ -37,6 +34,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub fn measure(pace: Pace, keys: usize, results: &mut Results) -> Result<()> {
     let mut fleet = Fleet::new(keys)?;
     let scratch = SoftHsm::new();
+    let scratch = tokens::scratch(&scratch)?;
     let mut rounds = Rounds::default();
     for round in 0..pace.rounds {
         let file = fleet.kept.vault.path(&format!("{round}.age"));
@@ -98,7 +96,7 @@ impl Fleet {
         let mut kept = Kept::new();
         let reader = Custodian::new(kept.vault.dir(), "reader");
         kept.vault.stop();
-        let made = tokens(&kept.vault.file("softhsm2.conf"), "vault", Work::Make, keys)?;
+        let made = tokens::apart(&kept.vault.file("softhsm2.conf"), "vault", Work::Make, keys)?;
         let store = format!("sqlite:{}", kept.vault.path("vault.db"));
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
@@ -130,7 +128,7 @@ impl Fleet {
 
     fn token(&self, work: Work) -> Result<Took> {
         let config = self.kept.vault.file("softhsm2.conf");
-        let took = tokens(&config, "vault", work, self.keys)?;
+        let took = tokens::apart(&config, "vault", work, self.keys)?;
         Ok(serde_json::from_str(&took)?)
     }
 
@@ -186,28 +184,8 @@ impl Fleet {
 }
 
 /// The cost of unwrapping and signing in a token of its own.
-fn recover(scratch: &SoftHsm, keys: usize) -> Result<Took> {
-    let (name, config) = scratch.environment();
-    if !scratch.dir().join("made").exists() {
-        let mut command = Command::new("softhsm2-util");
-        command.env(name, &config).args(["--init-token", "--free", "--label", "scratch"]);
-        let made = command.args(["--pin", PIN, "--so-pin", "1234-test"]).output()?;
-        ensure!(made.status.success(), "softhsm2-util: {}", String::from_utf8_lossy(&made.stderr));
-        std::fs::write(scratch.dir().join("made"), "")?;
-    }
-    Ok(serde_json::from_str(&tokens(&config, "scratch", Work::Recover, keys)?)?)
-}
-
-/// Runs this program once more on a SoftHSM token.
-fn tokens(config: &Path, token: &str, work: Work, keys: usize) -> Result<String> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.env("SOFTHSM2_CONF", config).env("BENCH_PIN", PIN);
-    command.args(["tokens", "--module", SOFTHSM, "--token", token, "--keys", &keys.to_string()]);
-    let work = work.to_possible_value().context("a kind of work")?;
-    let output = command.args(["--work", work.get_name()]).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} in token {token}: {said}", work.get_name());
-    Ok(String::from_utf8(output.stdout)?)
+fn recover(scratch: &Path, keys: usize) -> Result<Took> {
+    Ok(serde_json::from_str(&tokens::apart(scratch, tokens::SCRATCH, Work::Recover, keys)?)?)
 }
 
 #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53

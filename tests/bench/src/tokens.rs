@@ -3,11 +3,12 @@
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
@@ -17,6 +18,10 @@ use cryptoki::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use testkit::{
+    softhsm::SoftHsm,
+    vault::{PIN, SOFTHSM},
+};
 use vault_proto::ids::KeyId;
 
 use crate::raw;
@@ -73,6 +78,37 @@ pub struct Took {
     pub seconds: f64,
     /// How many keys.
     pub keys: usize,
+}
+
+/// The label of the token that [`scratch`] makes.
+pub const SCRATCH: &str = "scratch";
+
+/// Makes an empty token; answers SoftHSM's configuration.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn scratch(softhsm: &SoftHsm) -> Result<PathBuf> {
+    let (name, config) = softhsm.environment();
+    let mut command = Command::new("softhsm2-util");
+    command.env(name, &config).args(["--init-token", "--free", "--label", SCRATCH]);
+    let made = command.args(["--pin", PIN, "--so-pin", "1234-test"]).output()?;
+    ensure!(made.status.success(), "softhsm2-util: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(config)
+}
+
+/// Does it with a SoftHSM token in a process of its own, whose environment says where the token is.
+///
+/// # Errors
+/// Where it fails; with what it said.
+pub fn apart(config: &Path, token: &str, work: Work, keys: usize) -> Result<String> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env("SOFTHSM2_CONF", config).env("BENCH_PIN", PIN);
+    command.args(["tokens", "--module", SOFTHSM, "--token", token, "--keys", &keys.to_string()]);
+    let work = work.to_possible_value().context("a kind of work")?;
+    let output = command.args(["--work", work.get_name()]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{} in token {token}: {said}", work.get_name());
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Does it and says on stdout what came of it.

@@ -18,7 +18,8 @@ use testkit::{
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::transport::Channel;
 use vault_proto::v1::{
-    Custody, IssueCertificateRequest, certificate_service_client::CertificateServiceClient,
+    Custody, IssueCertificateRequest, RenewCertificateRequest,
+    certificate_service_client::CertificateServiceClient,
 };
 
 use super::{Ordered, ca::Authority};
@@ -96,6 +97,32 @@ impl Fleet {
         round: usize,
         certificates: usize,
     ) -> Result<Ordered> {
+        let channel = self.channel.clone();
+        let declared = at_once(certificates, move |number| issue(channel.clone(), round, number));
+        self.counted(authority, certificates, declared)
+    }
+
+    /// Renews all of them at once, with the keys that they have.
+    ///
+    /// # Errors
+    /// As [`Fleet::order`].
+    pub fn renew(
+        &mut self,
+        authority: &Authority,
+        round: usize,
+        certificates: usize,
+    ) -> Result<Ordered> {
+        let channel = self.channel.clone();
+        let renewed = at_once(certificates, move |number| renew(channel.clone(), round, number));
+        self.counted(authority, certificates, renewed)
+    }
+
+    fn counted(
+        &mut self,
+        authority: &Authority,
+        certificates: usize,
+        asked: impl Future<Output = Result<()>>,
+    ) -> Result<Ordered> {
         let (vault, agent) = (self.vault.process().id(), self.agent.process().id());
         let used = || {
             Ok::<_, anyhow::Error>((
@@ -112,7 +139,7 @@ impl Fleet {
         let (issued_before, failed_before) =
             (issued(&mut self.vault), failed(&mut self.vault).len());
         let (before, began) = (used()?, Instant::now());
-        self.runtime.block_on(declare(&self.channel, round, certificates))?;
+        self.runtime.block_on(asked)?;
         while issued(&mut self.vault) - issued_before < certificates {
             ensure!(began.elapsed() < PATIENCE, "not all were issued within {PATIENCE:?}");
             thread::sleep(LOOK);
@@ -135,28 +162,40 @@ impl Fleet {
     }
 }
 
-async fn declare(channel: &Channel, round: usize, certificates: usize) -> Result<()> {
+/// Makes a call for each, a few at a time.
+async fn at_once<F>(certificates: usize, call: impl Fn(usize) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let mut calls = JoinSet::new();
     for number in 0..certificates {
         if calls.len() >= DECLARED_AT_ONCE {
             calls.join_next().await.context("no call")???;
         }
-        let mut client = CertificateServiceClient::new(channel.clone());
-        let request = IssueCertificateRequest {
-            name: name(round, number),
-            account: ACCOUNT.to_owned(),
-            domains: vec![domain(round, number)],
-            challenge: "http-01".to_owned(),
-            custody: Custody::Vault.into(),
-            deploy_to: vec![AGENT.to_owned()],
-            ..Default::default()
-        };
-        calls.spawn(async move {
-            client.issue_certificate(request).await.map(drop).context("a certificate is refused")
-        });
+        calls.spawn(call(number));
     }
     while let Some(ended) = calls.join_next().await {
         ended??;
     }
     Ok(())
+}
+
+async fn issue(channel: Channel, round: usize, number: usize) -> Result<()> {
+    let request = IssueCertificateRequest {
+        name: name(round, number),
+        account: ACCOUNT.to_owned(),
+        domains: vec![domain(round, number)],
+        challenge: "http-01".to_owned(),
+        custody: Custody::Vault.into(),
+        deploy_to: vec![AGENT.to_owned()],
+        ..Default::default()
+    };
+    let issued = CertificateServiceClient::new(channel).issue_certificate(request).await;
+    issued.map(drop).context("a certificate is refused")
+}
+
+async fn renew(channel: Channel, round: usize, number: usize) -> Result<()> {
+    let request = RenewCertificateRequest { name: name(round, number), force: true };
+    let renewed = CertificateServiceClient::new(channel).renew_certificate(request).await;
+    renewed.map(drop).context("a renewal is refused")
 }

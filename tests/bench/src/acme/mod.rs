@@ -6,12 +6,16 @@ mod ca;
 mod fleet;
 mod lego;
 
-use std::io::Write as _;
+use std::{io::Write as _, time::Instant};
 
 use anyhow::Result;
-use testkit::{namespace, nginx::Nginx};
+use testkit::{namespace, nginx::Nginx, softhsm::SoftHsm};
 
-use crate::{Pace, results::Results};
+use crate::{
+    Pace, cpu,
+    results::Results,
+    tokens::{self, Work},
+};
 
 use ca::{Authority, Kind};
 use fleet::Fleet;
@@ -65,23 +69,46 @@ fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Res
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     namespace::settle(&names);
+    let token = token(pace.rounds, certificates, results)?;
     for kind in [Kind::Caddy, Kind::Pebble] {
         let authority = Authority::start(kind);
         let nginx = Nginx::start("challenges.example", authority.http01()?);
         let mut fleet = Fleet::new(&authority, &nginx, pace.rounds, certificates)?;
-        let (mut ours, mut single, mut eight) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sides = Sides::default();
         for round in 0..pace.rounds {
-            ours.push(said(kind, "vault", fleet.order(&authority, round, certificates)?)?);
+            let ours = fleet.order(&authority, round, certificates)?;
+            sides.ours.push(said(kind, "vault", ours)?);
+            let renewed = fleet.renew(&authority, round, certificates)?;
+            sides.renewed.push(said(kind, "renewal", renewed)?);
             let lego = Lego::new(&nginx, round)?;
             // Pebble's slowness to lego is lego's own polling; a few show it.
             let legos = if kind == Kind::Caddy { LEGOS } else { AT_ONCE };
-            single.push(said(kind, "lego", lego.order(&authority, 0..legos, 1)?)?);
+            sides.single.push(said(kind, "lego", lego.order(&authority, 0..legos, 1)?)?);
             let at_once = lego.order(&authority, LEGOS..LEGOS + legos, AT_ONCE)?;
-            eight.push(said(kind, "lego8", at_once)?);
+            sides.eight.push(said(kind, "lego8", at_once)?);
         }
-        report(results, kind, &[("vault", &ours), ("lego", &single), ("lego8", &eight)]);
+        sides.report(results, kind, &token);
     }
     Ok(())
+}
+
+/// Makes as many keys in a token without a vault: no certificate with a key of its own takes less. Answers
+/// how many a second, by round.
+fn token(rounds: usize, keys: usize, results: &mut Results) -> Result<Vec<f64>> {
+    let (mut rates, mut used) = (Vec::new(), Vec::new());
+    #[allow(clippy::cast_precision_loss)] // there are far fewer than 2^53
+    let count = keys as f64;
+    for _ in 0..rounds {
+        let softhsm = SoftHsm::new();
+        let config = tokens::scratch(&softhsm)?;
+        let (began, before) = (Instant::now(), cpu::seconds_of_children()?);
+        tokens::apart(&config, tokens::SCRATCH, Work::Make, keys)?;
+        rates.push(count / began.elapsed().as_secs_f64());
+        used.push((cpu::seconds_of_children()? - before) * 1e3 / count);
+    }
+    results.add("acme.token.rate", "1/s", &rates);
+    results.add("acme.token.cpu_ms", "ms", &used);
+    Ok(rates)
 }
 
 /// Says at once what came out: all of it takes long.
@@ -90,27 +117,48 @@ fn said(kind: Kind, side: &str, ordered: Ordered) -> Result<Ordered> {
     Ok(ordered)
 }
 
-fn report(results: &mut Results, kind: Kind, sides: &[(&str, &Vec<Ordered>); 3]) {
-    let ca = kind.name();
-    for (side, rounds) in sides {
-        let all = |of: fn(&Ordered) -> f64| rounds.iter().map(of).collect::<Vec<_>>();
-        results.add(format!("acme.{ca}.{side}.rate"), "1/s", &all(|o| o.rate));
-        results.add(format!("acme.{ca}.{side}.cpu_ms"), "ms", &all(|o| o.client_ms));
-        results.add(format!("acme.{ca}.{side}.ca_cpu_ms"), "ms", &all(|o| o.authority_ms));
-        results.add(format!("acme.{ca}.{side}.ca_share"), "ratio", &all(|o| o.authority_share));
-        if *side == "vault" {
-            results.add(format!("acme.{ca}.agent.cpu_ms"), "ms", &all(|o| o.answers_ms));
-            results.add(format!("acme.{ca}.vault.failures"), "", &all(|o| o.failures));
+/// What came of each side, by round.
+#[derive(Default)]
+struct Sides {
+    ours: Vec<Ordered>,
+    renewed: Vec<Ordered>,
+    single: Vec<Ordered>,
+    eight: Vec<Ordered>,
+}
+
+impl Sides {
+    fn report(&self, results: &mut Results, kind: Kind, token: &[f64]) {
+        let ca = kind.name();
+        let sides = [
+            ("vault", &self.ours),
+            ("renewal", &self.renewed),
+            ("lego", &self.single),
+            ("lego8", &self.eight),
+        ];
+        for (side, rounds) in sides {
+            let all = |of: fn(&Ordered) -> f64| rounds.iter().map(of).collect::<Vec<_>>();
+            results.add(format!("acme.{ca}.{side}.rate"), "1/s", &all(|o| o.rate));
+            results.add(format!("acme.{ca}.{side}.cpu_ms"), "ms", &all(|o| o.client_ms));
+            results.add(format!("acme.{ca}.{side}.ca_cpu_ms"), "ms", &all(|o| o.authority_ms));
+            results.add(format!("acme.{ca}.{side}.ca_share"), "ratio", &all(|o| o.authority_share));
+            if ["vault", "renewal"].contains(&side) {
+                results.add(format!("acme.{ca}.{side}.agent_cpu_ms"), "ms", &all(|o| o.answers_ms));
+                results.add(format!("acme.{ca}.{side}.failures"), "", &all(|o| o.failures));
+            }
         }
+        let prefix = match kind {
+            Kind::Caddy => "acme".to_owned(),
+            Kind::Pebble => "acme.pebble".to_owned(),
+        };
+        let ratio = |side: &[Ordered], of: fn(&Ordered) -> f64| {
+            side.iter().zip(&self.single).map(|(a, b)| of(a) / of(b)).collect::<Vec<_>>()
+        };
+        for (side, name) in [(&self.ours, ""), (&self.renewed, "renewal.")] {
+            let (rate, cpu) = (ratio(side, |o| o.rate), ratio(side, |o| o.client_ms));
+            results.add(format!("{prefix}.{name}rate_ratio_lego"), "ratio", &rate);
+            results.add(format!("{prefix}.{name}cpu_ratio_lego"), "ratio", &cpu);
+        }
+        let of_token: Vec<_> = self.ours.iter().zip(token).map(|(a, b)| a.rate / b).collect();
+        results.add(format!("{prefix}.rate_ratio_token"), "ratio", &of_token);
     }
-    let [(_, ours), (_, single), _] = sides;
-    let ratio = |of: fn(&Ordered) -> f64| {
-        ours.iter().zip(*single).map(|(a, b)| of(a) / of(b)).collect::<Vec<_>>()
-    };
-    let prefix = match kind {
-        Kind::Caddy => "acme".to_owned(),
-        Kind::Pebble => "acme.pebble".to_owned(),
-    };
-    results.add(format!("{prefix}.rate_ratio_lego"), "ratio", &ratio(|o| o.rate));
-    results.add(format!("{prefix}.cpu_ratio_lego"), "ratio", &ratio(|o| o.client_ms));
 }
