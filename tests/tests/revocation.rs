@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
 mod revocation {
+    mod crashes;
     mod crl;
     mod ocsp;
     mod unknown;

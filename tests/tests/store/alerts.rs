@@ -22,7 +22,7 @@ async fn an_alert_is_raised_once_and_says_what_was_found_last(world: World) {
         detail: "worse".to_owned(),
         since: start(),
     };
-    assert_eq!(store.alerts_on(subject).await.unwrap(), [open.clone()]);
+    assert_eq!(store.alerts_on(subject).await.unwrap(), std::slice::from_ref(&open));
     assert_eq!(store.alerts_on("certificate sho").await.unwrap(), []);
     assert_eq!(store.open_alerts().await.unwrap(), [open]);
 }

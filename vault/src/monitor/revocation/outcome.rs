@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime};
 use super::Revocation;
 use super::staples::Stapled;
 use crate::error::{Error, Result};
+use crate::fault::crash_point;
 use crate::renewal::{must_have_new_key, planner};
 use crate::store::{
     AlertKind, CertificateRecord, RevocationCheck, RevocationStatus, VersionRecord,
@@ -86,7 +87,9 @@ impl Revocation {
         let detail = format!("version {} is {}; {follows}", version.version, check.detail);
         let subject = subject(version);
         self.alerts.raise(AlertKind::Revoked, &subject, &detail).await?;
+        crash_point!("revocation.alerted");
         self.store.record_revocation(check, reason, due).await?;
+        crash_point!("revocation.recorded");
         tracing::warn!(certificate = %version.certificate, version = version.version, reason,
             serial = version.serial, "revoked by its CA");
         self.hub.changed(&version.certificate).await;
