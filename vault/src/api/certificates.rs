@@ -184,6 +184,12 @@ impl Certificates {
         let shown = whole(&self.0, record).await?;
         Ok(Response::new(v1::Certificate { waits_for, ..shown }))
     }
+
+    /// One that was changed just now. What it waits for is not known before the runner has looked.
+    async fn changed(&self, name: &CertificateName) -> Answer {
+        let issuer = &self.0.rooms()?.issuer;
+        Ok(Response::new(whole(&self.0, issuer.find(name).await?).await?))
+    }
 }
 
 #[tonic::async_trait]
@@ -197,8 +203,7 @@ impl CertificateService for Certificates {
         let change = rooms.issuer.declare(new);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        // What it waits for is not known before the runner has looked.
-        Ok(Response::new(whole(&self.0, rooms.issuer.find(&name).await?).await?))
+        self.changed(&name).await
     }
 
     async fn list_certificates(
@@ -289,7 +294,7 @@ impl CertificateService for Certificates {
         let change = rooms.issuer.update(&name, change);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        self.answer(&name).await
+        self.changed(&name).await
     }
 
     async fn renew_certificate(&self, request: Request<v1::RenewCertificateRequest>) -> Answer {
@@ -302,7 +307,7 @@ impl CertificateService for Certificates {
         let change = rooms.issuer.renew(&name, request.force);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        self.answer(&name).await
+        self.changed(&name).await
     }
 
     async fn revoke_certificate(&self, request: Request<v1::RevokeCertificateRequest>) -> Answer {
@@ -319,7 +324,7 @@ impl CertificateService for Certificates {
         let change = rooms.issuer.revoke(&who, &name, &revocation);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        self.answer(&name).await
+        self.changed(&name).await
     }
 
     async fn delete_certificate(
@@ -342,7 +347,7 @@ impl CertificateService for Certificates {
             (format!("certificate/{name}"), json!({ "change": "deploy", "to": to }));
         let change = self.0.rooms()?.issuer.deploy(&name, &to);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
-        self.answer(&name).await
+        self.changed(&name).await
     }
 
     async fn undeploy_certificate(
@@ -356,7 +361,7 @@ impl CertificateService for Certificates {
             (format!("certificate/{name}"), json!({ "change": "undeploy", "from": from }));
         let change = self.0.rooms()?.issuer.undeploy(&name, &from);
         self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
-        self.answer(&name).await
+        self.changed(&name).await
     }
 
     async fn plan(
