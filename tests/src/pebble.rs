@@ -20,7 +20,8 @@ pub struct Behaviour {
     pub validity: u32,
     /// How many other chains it offers for each certificate.
     pub alternate_roots: u32,
-    /// How often, in percent, it takes a valid authorization again for a new order.
+    /// How often, in percent, it takes a valid authorization again for a new order. Never without: its look
+    /// for one locks up for good where many order at once.
     pub authorization_reuse: u32,
     /// The port on 127.0.0.1 of the name server that it asks; without one every name leads there.
     pub dns: Option<u16>,
@@ -35,7 +36,7 @@ impl Default for Behaviour {
             external_account: None,
             validity: 157_766_400,
             alternate_roots: 0,
-            authorization_reuse: 50,
+            authorization_reuse: 0,
             dns: None,
             ocsp: None,
         }
