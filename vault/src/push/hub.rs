@@ -142,11 +142,6 @@ impl Hub {
         self.bump();
     }
 
-    /// Something about a certificate changed that no agent gets to see: watchers look.
-    pub fn progressed(&self) {
-        self.bump();
-    }
-
     /// Something changed that this agent shall have of the certificate, or that it shall have none.
     pub fn changed_on(&self, agent: &AgentName, certificate: &CertificateName) {
         self.mark(agent, certificate);
@@ -165,7 +160,8 @@ impl Hub {
         self.revision.subscribe()
     }
 
-    pub(super) fn bump(&self) {
+    /// Something changed that no agent gets to see: watchers look.
+    pub fn bump(&self) {
         self.revision.send_modify(|revision| *revision += 1);
     }
 
@@ -253,7 +249,7 @@ impl ChallengePresenter for Hub {
     /// Agents hear of it with what the order comes to, which is soon: a new version or a failure.
     async fn withdraw(&self, _name: &CertificateName, tokens: &[String]) {
         self.presented().retain(|(_, token), _| !tokens.contains(token));
-        self.progressed();
+        self.bump();
     }
 }
 

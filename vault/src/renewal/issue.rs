@@ -172,7 +172,8 @@ impl Issuer {
         crash_point!("issue.order");
         match order.state {
             OrderState::AwaitingCsr => self.hub.changed(&certificate.name).await,
-            _ => self.hub.progressed(),
+            // No agent gets to see it.
+            _ => self.hub.bump(),
         }
         Ok(order)
     }
@@ -252,15 +253,14 @@ impl Issuer {
             }
         };
         if order.state == OrderState::Ready {
-            self.authorize(certificate, &order, &account, &mut placed).await?;
+            let shown = self.authorize(certificate, &order, &account, &mut placed).await?;
             let csr = order.csr_der.clone().ok_or_else(|| {
                 Error::internal("finalize", format!("order {}", order.id), "it has no CSR")
             })?;
             // Before the CA is told, so that a crash leads to asking it, not to finalizing twice.
-            order.state = OrderState::Finalizing;
-            order.updated_at = self.clock.now();
-            self.store.update_order(&order).await?;
+            self.store.finalize_order(order.id, self.clock.now()).await?;
             crash_point!("issue.finalizing");
+            self.presenters.of(certificate.challenge)?.withdraw(&certificate.name, &shown).await;
             placed.finalize(&csr).await?;
             crash_point!("issue.finalized");
         } else if placed.status() == OrderStatus::Ready
@@ -278,14 +278,15 @@ impl Issuer {
         self.accounts.note_answer(&opened).await
     }
 
-    /// Proves control of every identifier that the CA still wants proven.
+    /// Proves control of every identifier that the CA still wants proven. Answers the tokens that are shown
+    /// for it until they are withdrawn.
     async fn authorize(
         &self,
         certificate: &CertificateRecord,
         order: &OrderRecord,
         account: &acme::Account,
         placed: &mut acme::Order<'_>,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let presenter = self.presenters.of(certificate.challenge)?;
         let challenges = placed.challenges(certificate.challenge).await?;
         let records: Vec<_> = challenges
@@ -310,14 +311,13 @@ impl Issuer {
                 placed.look().await?;
             }
         }
-        let ready = placed.wait_ready(CA_DEADLINE).await;
-        if ready.is_err() {
-            // What goes on loses them where it is finalized.
-            self.store.remove_challenges(order.id).await?;
-        }
         let tokens: Vec<_> = records.into_iter().map(|record| record.token).collect();
-        presenter.withdraw(&certificate.name, &tokens).await;
-        ready
+        if let Err(refusal) = placed.wait_ready(CA_DEADLINE).await {
+            self.store.remove_challenges(order.id).await?;
+            presenter.withdraw(&certificate.name, &tokens).await;
+            return Err(refusal);
+        }
+        Ok(tokens)
     }
 
     /// Checks the chain before it is stored, stores it, pushes it.

@@ -210,8 +210,10 @@ pub trait Certificates: Send + Sync {
 
     /// Adds an order; `Conflict` where the certificate has an open one.
     async fn insert_order(&self, order: &OrderRecord) -> Result<()>;
-    /// Replaces an order's row. One that is finalized has no challenges any more.
+    /// Replaces an order's row.
     async fn update_order(&self, order: &OrderRecord) -> Result<()>;
+    /// Puts an order to `Finalizing` and removes its challenges, in one transaction.
+    async fn finalize_order(&self, order: OrderId, now: OffsetDateTime) -> Result<()>;
     /// Ends an order as `Failed` with `error`, removes its challenges, and puts `failed_attempts`,
     /// `last_error` and `renew_at` of its certificate, in one transaction.
     async fn fail_order(

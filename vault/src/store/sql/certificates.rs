@@ -306,6 +306,10 @@ impl Certificates for SqlStore {
         self.write_order(order).await
     }
 
+    async fn finalize_order(&self, order: OrderId, now: OffsetDateTime) -> Result<()> {
+        self.mark_finalizing(order, now).await
+    }
+
     async fn fail_order(
         &self,
         order: OrderId,

@@ -1,6 +1,6 @@
 //! Orders and their challenges. Helpers of the `Certificates` trait in `certificates.rs`.
 
-use sqlx::{Any, Transaction};
+use sqlx::{Any, Executor, Transaction};
 use time::OffsetDateTime;
 use vault_proto::ids::{AccountName, OrderId};
 
@@ -37,6 +37,15 @@ fn read_challenge(row: &Columns<'_>) -> Result<ChallengeRecord> {
     })
 }
 
+async fn remove_challenges(on: impl Executor<'_, Database = Any>, order: OrderId) -> Result<()> {
+    sqlx::query("DELETE FROM challenges WHERE order_id = $1")
+        .bind(order.to_string())
+        .execute(on)
+        .await
+        .map(drop)
+        .map_err(|e| fail("remove", "challenges", e))
+}
+
 /// Ends an order and removes its challenges, inside a transaction.
 pub(super) async fn end(
     tx: &mut Transaction<'static, Any>,
@@ -47,11 +56,7 @@ pub(super) async fn end(
 ) -> Result<()> {
     let subject = format!("order {order}");
     let failed = |e| fail("end", &subject, e);
-    sqlx::query("DELETE FROM challenges WHERE order_id = $1")
-        .bind(order.to_string())
-        .execute(&mut **tx)
-        .await
-        .map_err(failed)?;
+    remove_challenges(&mut **tx, order).await?;
     sqlx::query(
         "UPDATE placements SET state = $2, changed_at = $3 WHERE order_id = $1 AND state = 'open'",
     )
@@ -98,15 +103,6 @@ impl SqlStore {
 
     pub(super) async fn write_order(&self, order: &OrderRecord) -> Result<()> {
         let subject = format!("order {}", order.id);
-        let failed = |e| fail("change", &subject, e);
-        let mut tx = self.begin().await?;
-        if order.state == OrderState::Finalizing {
-            sqlx::query("DELETE FROM challenges WHERE order_id = $1")
-                .bind(order.id.to_string())
-                .execute(&mut *tx)
-                .await
-                .map_err(failed)?;
-        }
         let done = sqlx::query(
             "UPDATE orders SET state = $2, url = $3, csr = $4, key_id = $5, error = $6,
              updated_at = $7 WHERE id = $1",
@@ -118,10 +114,25 @@ impl SqlStore {
         .bind(order.key_id.map(|id| id.to_string()))
         .bind(opt_text(order.error.as_deref()))
         .bind(micros(order.updated_at))
-        .execute(&mut *tx)
+        .execute(&self.pool)
         .await
-        .map_err(failed)?;
-        one("change", &subject, done.rows_affected())?;
+        .map_err(|e| fail("change", &subject, e))?;
+        one("change", &subject, done.rows_affected())
+    }
+
+    pub(super) async fn mark_finalizing(&self, order: OrderId, now: OffsetDateTime) -> Result<()> {
+        let subject = format!("order {order}");
+        let failed = |e| fail("finalize", &subject, e);
+        let mut tx = self.begin().await?;
+        remove_challenges(&mut *tx, order).await?;
+        let done = sqlx::query("UPDATE orders SET state = $2, updated_at = $3 WHERE id = $1")
+            .bind(order.to_string())
+            .bind(OrderState::Finalizing.as_str())
+            .bind(micros(now))
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        one("finalize", &subject, done.rows_affected())?;
         tx.commit().await.map_err(failed)
     }
 
@@ -203,12 +214,7 @@ impl SqlStore {
     }
 
     pub(super) async fn delete_challenges(&self, order: OrderId) -> Result<()> {
-        sqlx::query("DELETE FROM challenges WHERE order_id = $1")
-            .bind(order.to_string())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|e| fail("remove", "challenges", e))
+        remove_challenges(&self.pool, order).await
     }
 
     pub(super) async fn read_challenges(&self, order: OrderId) -> Result<Vec<ChallengeRecord>> {
