@@ -83,7 +83,7 @@ impl Identities {
     ///
     /// # Errors
     /// `Invalid` or `Verification` for a request whose key is weak or whose signature does not
-    /// hold; those of [`Signing::sign`].
+    /// hold; those of [`Signing::sign_with`].
     pub async fn issue_client(
         &self,
         requested_by: &Principal,
@@ -97,7 +97,7 @@ impl Identities {
     /// Issues the vault's own server certificate.
     ///
     /// # Errors
-    /// Those of [`Signing::sign`].
+    /// Those of [`Signing::sign_with`].
     pub async fn issue_server(&self, spki_der: &[u8], lifetime: Duration) -> Result<Issued> {
         self.issue(&Principal::Vault("listen"), Identity::Vault, spki_der, lifetime).await
     }

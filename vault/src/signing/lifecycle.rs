@@ -33,7 +33,7 @@ impl Signing {
     ///
     /// # Errors
     /// `Conflict` where the name is in use, `Invalid` where escrow is asked for and the token has
-    /// no KEK, and those of [`Signing::sign`].
+    /// no KEK, and those of [`Signing::sign_with`].
     pub async fn generate(&self, principal: &Principal, new: NewKey) -> Result<KeyRecord> {
         let subject = format!("key/{}", new.name);
         self.authorize(principal, Action::KeyGenerate, &subject).await?;
@@ -52,7 +52,7 @@ impl Signing {
     /// Generates the next version of a key; the present one is retired in the same transaction.
     ///
     /// # Errors
-    /// `NotFound`, `Conflict` where the key is not in use, and those of [`Signing::sign`].
+    /// `NotFound`, `Conflict` where the key is not in use, and those of [`Signing::sign_with`].
     pub async fn rotate(
         &self,
         principal: &Principal,
@@ -113,7 +113,7 @@ impl Signing {
     /// Destroys one version of a key that nobody uses.
     ///
     /// # Errors
-    /// `NotFound`, and those of [`Signing::sign`].
+    /// `NotFound`, and those of [`Signing::sign_with`].
     pub async fn discard(&self, principal: &Principal, id: KeyId) -> Result<()> {
         self.authorize(principal, Action::KeyDestroy, &format!("key/{id}")).await?;
         let key = self.key(id).await?;
@@ -124,7 +124,7 @@ impl Signing {
     /// caller believes of it.
     ///
     /// # Errors
-    /// `NotFound`, `Conflict` where it is not retired, and those of [`Signing::sign`].
+    /// `NotFound`, `Conflict` where it is not retired, and those of [`Signing::sign_with`].
     pub async fn discard_retired(&self, principal: &Principal, id: KeyId) -> Result<()> {
         self.authorize(principal, Action::KeyDestroy, &format!("key/{id}")).await?;
         let key = self.key(id).await?;
@@ -139,7 +139,7 @@ impl Signing {
     /// newest is still there to be named again. The rows stay as evidence.
     ///
     /// # Errors
-    /// `NotFound`, and those of [`Signing::sign`].
+    /// `NotFound`, and those of [`Signing::sign_with`].
     pub async fn destroy(
         &self,
         principal: &Principal,

@@ -101,31 +101,10 @@ impl Signing {
         self.key(id).await
     }
 
-    /// Signs `message` with the key `id` as the typed operation `action`.
-    ///
-    /// `context` says more for the audit log, for example the URL of a JWS.
-    ///
-    /// # Errors
-    /// `Denied` where the principal may not, `Invalid` where the key's purpose or algorithm does
-    /// not fit, `Conflict` where the key is not in use, `Unavailable` where the audit log or the
-    /// HSM is.
-    pub async fn sign(
-        &self,
-        principal: &Principal,
-        id: KeyId,
-        action: Action,
-        mechanism: Mechanism,
-        message: Bytes,
-        context: Value,
-    ) -> Result<Signature> {
-        let key = self.key(id).await?;
-        self.sign_with(principal, &key, action, mechanism, message, context).await
-    }
-
     /// Signs what a TLS server signs in a handshake; `allowed` is what the key may be used for.
     ///
     /// # Errors
-    /// As [`Signing::sign`], and those of [`tls::check`].
+    /// As [`Signing::sign_with`], and those of [`tls::check`].
     pub async fn sign_tls(
         &self,
         principal: &Principal,
