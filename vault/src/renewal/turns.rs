@@ -51,7 +51,8 @@ impl Issuer {
         Ok(true)
     }
 
-    /// Ends the alert once a certificate's own account has ordered it again.
+    /// Ends what was alerted of a certificate that is issued now; that another CA does it, where its own
+    /// account has ordered it again.
     pub(super) async fn end_alerts(&self, certificate: &CertificateRecord, by: &AccountName) {
         let mut over = vec![AlertKind::AriEarly, AlertKind::CannotRenewInTime];
         if *by == certificate.account {

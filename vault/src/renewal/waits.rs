@@ -1,12 +1,13 @@
 //! What a certificate's next order waits for, in words.
 
+use time::format_description::well_known::Rfc3339;
+
 use super::Issuer;
 use super::planner::budget::{Books, Key, KeyId};
 use super::planner::schedule::{Id, Wait};
 use super::planner::{Moment, time_of};
 use crate::error::Result;
 use crate::store::CertificateRecord;
-use time::format_description::well_known::Rfc3339;
 
 impl Issuer {
     /// What the next order of a certificate that is due waits for; `None` where it waits for nothing but

@@ -120,7 +120,9 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn retire_kek(&self, id: KeyId) -> Result<bool> {
-        self.workers.run("destroy", Again::Never, move |session| session.retire_kek(id)).await
+        self.workers
+            .run_alone("destroy", Again::Never, move |session, _| session.retire_kek(id))
+            .await
     }
 
     async fn wrap(&self, id: KeyId) -> Result<WrappedKey> {

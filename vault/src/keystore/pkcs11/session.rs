@@ -91,10 +91,10 @@ impl TokenSession {
 
     /// The private key's handle and type.
     fn private_key(&self, id: KeyId) -> Result<PrivateKey, Failure> {
-        let epoch = self.handles.epoch();
         if let Some(key) = self.handles.private(id) {
             return Ok(key);
         }
+        let epoch = self.handles.epoch();
         let Some(handle) = self.find(ObjectClass::PRIVATE_KEY, id)? else {
             // A token that was logged out hides private keys without a word.
             self.require_login()?;

@@ -151,6 +151,17 @@ impl Workers {
         self.run_witnessed(what, again, call, None).await
     }
 
+    /// The same, with a witness.
+    pub(super) async fn run_witnessed<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        again: Again,
+        call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
+        witness: Option<Box<dyn Witness>>,
+    ) -> Result<T> {
+        self.run_until(Instant::now() + self.deadline, what, again, call, witness).await
+    }
+
     /// Runs `call` when no other of these runs: it makes or destroys objects, and of two at once SoftHSM now
     /// and then fails one with whatever it finds of the other. It is told until when somebody waits.
     pub(super) async fn run_alone<T: Send + 'static>(
@@ -170,17 +181,6 @@ impl Workers {
             call(session, until)
         };
         self.run_until(until, what, again, call, None).await
-    }
-
-    /// The same, with a witness.
-    pub(super) async fn run_witnessed<T: Send + 'static>(
-        &self,
-        what: &'static str,
-        again: Again,
-        call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
-        witness: Option<Box<dyn Witness>>,
-    ) -> Result<T> {
-        self.run_until(Instant::now() + self.deadline, what, again, call, witness).await
     }
 
     async fn run_until<T: Send + 'static>(
