@@ -32,6 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Declarations that are under way at once.
 const DECLARED_AT_ONCE: usize = 8;
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked {
+    /// Certificates with keys of their own.
+    First,
+    /// The same once more, with the keys that they have.
+    Renewal,
+}
+
 /// The name of a round's certificate, which is the first label of its domain, too.
 fn name(round: usize, number: usize) -> String {
     format!("fleet-{round}-{number}")
@@ -87,41 +96,16 @@ impl Fleet {
         Ok(Self { vault, agent, runtime, channel })
     }
 
-    /// Orders a round's certificates at once, and waits until all are issued.
+    /// Asks for a round's certificates at once, and waits until all are issued.
     ///
     /// # Errors
     /// Where one is refused or not there in time.
     pub fn order(
         &mut self,
+        asked: Asked,
         authority: &Authority,
         round: usize,
         certificates: usize,
-    ) -> Result<Ordered> {
-        let channel = self.channel.clone();
-        let declared = at_once(certificates, move |number| issue(channel.clone(), round, number));
-        self.counted(authority, certificates, declared)
-    }
-
-    /// Renews all of them at once, with the keys that they have.
-    ///
-    /// # Errors
-    /// As [`Fleet::order`].
-    pub fn renew(
-        &mut self,
-        authority: &Authority,
-        round: usize,
-        certificates: usize,
-    ) -> Result<Ordered> {
-        let channel = self.channel.clone();
-        let renewed = at_once(certificates, move |number| renew(channel.clone(), round, number));
-        self.counted(authority, certificates, renewed)
-    }
-
-    fn counted(
-        &mut self,
-        authority: &Authority,
-        certificates: usize,
-        asked: impl Future<Output = Result<()>>,
     ) -> Result<Ordered> {
         let (vault, agent) = (self.vault.process().id(), self.agent.process().id());
         let used = || {
@@ -139,6 +123,8 @@ impl Fleet {
         let (issued_before, failed_before) =
             (issued(&mut self.vault), failed(&mut self.vault).len());
         let (before, began) = (used()?, Instant::now());
+        let channel = &self.channel;
+        let asked = at_once(certificates, |number| ask(channel.clone(), asked, round, number));
         self.runtime.block_on(asked)?;
         while issued(&mut self.vault) - issued_before < certificates {
             ensure!(began.elapsed() < PATIENCE, "not all were issued within {PATIENCE:?}");
@@ -180,22 +166,24 @@ where
     Ok(())
 }
 
-async fn issue(channel: Channel, round: usize, number: usize) -> Result<()> {
-    let request = IssueCertificateRequest {
-        name: name(round, number),
-        account: ACCOUNT.to_owned(),
-        domains: vec![domain(round, number)],
-        challenge: "http-01".to_owned(),
-        custody: Custody::Vault.into(),
-        deploy_to: vec![AGENT.to_owned()],
-        ..Default::default()
+async fn ask(channel: Channel, asked: Asked, round: usize, number: usize) -> Result<()> {
+    let (mut client, name) = (CertificateServiceClient::new(channel), name(round, number));
+    let answer = match asked {
+        Asked::First => {
+            let request = IssueCertificateRequest {
+                name,
+                account: ACCOUNT.to_owned(),
+                domains: vec![domain(round, number)],
+                challenge: "http-01".to_owned(),
+                custody: Custody::Vault.into(),
+                deploy_to: vec![AGENT.to_owned()],
+                ..Default::default()
+            };
+            client.issue_certificate(request).await
+        }
+        Asked::Renewal => {
+            client.renew_certificate(RenewCertificateRequest { name, force: true }).await
+        }
     };
-    let issued = CertificateServiceClient::new(channel).issue_certificate(request).await;
-    issued.map(drop).context("a certificate is refused")
-}
-
-async fn renew(channel: Channel, round: usize, number: usize) -> Result<()> {
-    let request = RenewCertificateRequest { name: name(round, number), force: true };
-    let renewed = CertificateServiceClient::new(channel).renew_certificate(request).await;
-    renewed.map(drop).context("a renewal is refused")
+    answer.map(drop).context("a certificate is refused")
 }

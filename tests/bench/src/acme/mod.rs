@@ -18,7 +18,7 @@ use crate::{
 };
 
 use ca::{Authority, Kind};
-use fleet::Fleet;
+use fleet::{Asked, Fleet};
 use lego::Lego;
 
 /// Certificates that lego orders in a round: its rate does not depend on how many there are.
@@ -76,9 +76,9 @@ fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Res
         let mut fleet = Fleet::new(&authority, &nginx, pace.rounds, certificates)?;
         let mut sides = Sides::default();
         for round in 0..pace.rounds {
-            let ours = fleet.order(&authority, round, certificates)?;
+            let ours = fleet.order(Asked::First, &authority, round, certificates)?;
             sides.ours.push(said(kind, "vault", ours)?);
-            let renewed = fleet.renew(&authority, round, certificates)?;
+            let renewed = fleet.order(Asked::Renewal, &authority, round, certificates)?;
             sides.renewed.push(said(kind, "renewal", renewed)?);
             let lego = Lego::new(&nginx, round)?;
             // Pebble's slowness to lego is lego's own polling; a few show it.
