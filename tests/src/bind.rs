@@ -1,6 +1,6 @@
 //! BIND as the name server of zones that take dynamic updates, and as a resolver over one.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{fs, net::SocketAddr, path::Path, process::Command, thread, time::Duration};
 
 use tempfile::TempDir;
 
@@ -72,5 +72,11 @@ impl Resolver {
         let mut process = named(dir.path(), &options(dir.path(), address, &more));
         process.wait_listening(address);
         Self { address, _process: process, _dir: dir }
+    }
+
+    /// Waits until it has forgotten what it was asked before.
+    pub fn wait_forgotten(&self) {
+        // It counts whole seconds, by a clock that may be some milliseconds behind.
+        thread::sleep(Duration::from_millis(1100));
     }
 }
