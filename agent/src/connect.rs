@@ -1,10 +1,10 @@
 //! Connections to a vault: TLS 1.3, its root pinned, the agent's certificate shown.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    AlertDescription, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -14,9 +14,12 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
-use vault_proto::local::{ALPN_H2, VAULT_SERVER_NAME};
+use vault_proto::{
+    frames::{self, AgentEnd, Frames},
+    local::{ALPN_H2, ALPN_TLS_SIGN, VAULT_SERVER_NAME},
+};
 
 use crate::error::{Error, Result};
 use crate::identity::Identity;
@@ -51,11 +54,15 @@ fn broken(e: impl std::fmt::Display) -> Error {
     Error::local("set up", "TLS", e)
 }
 
-/// TLS towards the vault that the agent is enrolled with.
+/// TLS towards the vault that the agent is enrolled with, for calls.
 ///
 /// # Errors
 /// Where the root is malformed.
 pub fn enrolled(identity: &Arc<Identity>) -> Result<Arc<ClientConfig>> {
+    towards(identity, ALPN_H2)
+}
+
+fn towards(identity: &Arc<Identity>, protocol: &[u8]) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(identity.root()).map_err(broken)?;
     let mut config = ClientConfig::builder_with_provider(provider())
@@ -63,7 +70,7 @@ pub fn enrolled(identity: &Arc<Identity>) -> Result<Arc<ClientConfig>> {
         .map_err(broken)?
         .with_root_certificates(roots)
         .with_client_cert_resolver(identity.clone());
-    finish(&mut config);
+    finish(&mut config, protocol);
     Ok(Arc::new(config))
 }
 
@@ -78,12 +85,12 @@ pub fn pinned(fingerprint: Fingerprint) -> Result<Arc<ClientConfig>> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pinned { fingerprint, provider: provider() }))
         .with_no_client_auth();
-    finish(&mut config);
+    finish(&mut config, ALPN_H2);
     Ok(Arc::new(config))
 }
 
-fn finish(config: &mut ClientConfig) {
-    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+fn finish(config: &mut ClientConfig, protocol: &[u8]) {
+    config.alpn_protocols = vec![protocol.to_vec()];
     // A resumed session would keep an identity that was replaced.
     config.resumption = Resumption::disabled();
 }
@@ -98,12 +105,7 @@ pub async fn open(address: &str, tls: Arc<ClientConfig>) -> Result<Channel> {
     let target = address.to_owned();
     let connect = tower::service_fn(move |_: http::Uri| {
         let (connector, target) = (connector.clone(), target.clone());
-        async move {
-            let stream = TcpStream::connect(&target).await?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::try_from(VAULT_SERVER_NAME).map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
-        }
+        async move { shake_hands(&connector, &target).await.map(TokioIo::new) }
     });
     let endpoint = Endpoint::from_static("http://vault.internal")
         .connect_timeout(CONNECT)
@@ -118,6 +120,27 @@ pub async fn open(address: &str, tls: Arc<ClientConfig>) -> Result<Channel> {
     }
 }
 
+/// Opens a connection to `HOST:PORT` for signatures, as this agent.
+///
+/// # Errors
+/// Those of [`open`].
+pub async fn open_for_signatures(
+    address: &str,
+    identity: &Arc<Identity>,
+) -> Result<AgentEnd<TlsStream<TcpStream>>> {
+    let connector = TlsConnector::from(towards(identity, ALPN_TLS_SIGN)?);
+    let stream = shake_hands(&connector, address).await.map_err(|e| refused(address, &e))?;
+    frames::notice_loss(stream.get_ref().0).map_err(|e| refused(address, &e))?;
+    Ok(AgentEnd::new(stream, Frames::default()))
+}
+
+async fn shake_hands(connector: &TlsConnector, target: &str) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(VAULT_SERVER_NAME).map_err(io::Error::other)?;
+    connector.connect(name, stream).await
+}
+
 /// What a failed connection means; the cause is deep inside.
 fn refused(address: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     let subject = format!("vault {address}");
@@ -128,6 +151,10 @@ fn refused(address: &str, error: &(dyn std::error::Error + 'static)) -> Error {
             && let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
         {
             return match tls {
+                rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                    Error::unavailable("connect", subject, tls)
+                        .hint("this vaultd and this agent are of different versions: upgrade both")
+                }
                 rustls::Error::AlertReceived(_) => {
                     Error::new(crate::error::ErrorKind::Denied, "connect", subject, tls)
                         .hint("the vault does not take this agent's certificate: enrol anew")

@@ -6,6 +6,8 @@
 pub mod audit;
 #[cfg(feature = "grpc")]
 pub mod error;
+#[cfg(feature = "grpc")]
+pub mod frames;
 pub mod ids;
 pub mod local;
 #[cfg(feature = "grpc")]

@@ -22,5 +22,8 @@ pub const LONGEST_LOCAL_MESSAGE: usize = 8 << 20;
 /// this name, because the internal CA, not the DNS, says who is a vault.
 pub const VAULT_SERVER_NAME: &str = "vault.internal";
 
-/// The ALPN protocol of every connection (RFC 9113): without it a tonic server refuses to speak.
+/// The ALPN protocol of every call (RFC 9113): without it a tonic server refuses to speak.
 pub const ALPN_H2: &[u8] = b"h2";
+
+/// The ALPN protocol of a connection for signatures of web servers: see `frames`.
+pub const ALPN_TLS_SIGN: &[u8] = b"vault-tls-sign/1";

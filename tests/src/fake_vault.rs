@@ -234,15 +234,6 @@ impl AgentSessionService for Parts {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    type SignTlsStream = ReceiverStream<Result<v1::TlsSignAnswers, Status>>;
-
-    async fn sign_tls(
-        &self,
-        _request: Request<Streaming<v1::TlsSignRequests>>,
-    ) -> Result<Response<Self::SignTlsStream>, Status> {
-        Err(Status::permission_denied("this vault has no keys"))
-    }
-
     async fn submit_csr(
         &self,
         request: Request<v1::SubmitCsrRequest>,

@@ -7,7 +7,7 @@ use prost::Message as _;
 use rustls::{ClientConfig, RootCertStore, client::Resumption};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Request, Status,
     transport::{Channel, Endpoint, Error},
@@ -16,7 +16,8 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use vault_proto::{
-    local::{ALPN_H2, VAULT_SERVER_NAME},
+    frames::{AgentEnd, Frames},
+    local::{ALPN_H2, ALPN_TLS_SIGN, VAULT_SERVER_NAME},
     v1,
 };
 
@@ -88,20 +89,42 @@ pub async fn network(
     root: &str,
     certificate: Option<&Certificate>,
 ) -> Result<Channel, Error> {
-    let connector = TlsConnector::from(Arc::new(config(root, certificate)));
+    let config = Arc::new(config(root, certificate, ALPN_H2));
     let connect = tower::service_fn(move |_: http::Uri| {
-        let connector = connector.clone();
-        async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::try_from(VAULT_SERVER_NAME).map_err(io::Error::other)?;
-            connector.connect(name, stream).await.map(TokioIo::new)
-        }
+        let config = config.clone();
+        async move { shake_hands(address, config).await.map(TokioIo::new) }
     });
     endpoint().connect_with_connector(connect).await
 }
 
-fn config(root: &str, certificate: Option<&Certificate>) -> ClientConfig {
+/// Connects to a vault for signatures, as an agent does for its web servers: what the vault says first is
+/// still to be read.
+///
+/// # Errors
+/// Where there is no handshake.
+///
+/// # Panics
+/// Where a certificate is malformed.
+pub async fn for_signatures(
+    address: SocketAddr,
+    root: &str,
+    certificate: Option<&Certificate>,
+) -> io::Result<AgentEnd<TlsStream<TcpStream>>> {
+    let config = Arc::new(config(root, certificate, ALPN_TLS_SIGN));
+    Ok(AgentEnd::new(shake_hands(address, config).await?, Frames::default()))
+}
+
+async fn shake_hands(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(VAULT_SERVER_NAME).map_err(io::Error::other)?;
+    TlsConnector::from(config).connect(name, stream).await
+}
+
+fn config(root: &str, certificate: Option<&Certificate>, protocol: &[u8]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(root.as_bytes()).expect("a root")).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -118,7 +141,7 @@ fn config(root: &str, certificate: Option<&Certificate>) -> ClientConfig {
             builder.with_client_auth_cert(chain.expect("a chain"), key).expect("a certificate")
         }
     };
-    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     config
 }

@@ -1,6 +1,7 @@
-//! What an agent may have signed for its web servers, and how much: on its stream to the vault itself.
+//! What an agent may have signed for its web servers, and how much: on its connection to the vault itself.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use testkit::{
     agent::Agent,
     grpc::{self, Certificate},
@@ -8,18 +9,18 @@ use testkit::{
     vault::Vault,
     world::{AGENT, CERTIFICATE, Install, SITE, World, order, webroot},
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio_rustls::client::TlsStream;
 use vault_proto::{
     error::{ErrorDetail, ErrorKind},
+    frames::AgentEnd,
     ids::KeyId,
-    v1::{self, agent_session_service_client::AgentSessionServiceClient, tls_sign_answer::Outcome},
+    v1::{self, tls_sign_answer::Outcome},
 };
 
 /// A second certificate.
 const OTHER: &str = "other";
-/// A second agent, which is enrolled and does not run: its stream is the test's.
+/// A second agent, which is enrolled and does not run: its connection is the test's.
 const SECOND: &str = "web2";
 
 /// A vault with two certificates, both for both agents, and nobody but the test that signs.
@@ -71,48 +72,57 @@ impl Rules {
         self.world.certificate(certificate)["key_id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Opens an agent's stream.
-    async fn stream(&self, agent: &str) -> Stream {
-        self.try_stream(agent).await.expect("a stream")
+    /// Opens an agent's connection.
+    async fn connect(&self, agent: &str) -> Connection {
+        self.try_connect(agent).await.expect("a connection")
     }
 
     /// The same, where the vault may refuse it.
-    async fn try_stream(&self, agent: &str) -> Result<Stream, Status> {
+    async fn try_connect(&self, agent: &str) -> Result<Connection, ErrorDetail> {
         let agent = if agent == AGENT { &self.world.agent } else { &self.second };
         let (certificate, root) = Certificate::of_agent(agent);
-        let channel = grpc::network(self.vault().address, &root, Some(&certificate)).await;
-        let (up, outgoing) = mpsc::channel(16);
-        let mut client = AgentSessionServiceClient::new(channel.expect("a vault"));
-        let down = client.sign_tls(ReceiverStream::new(outgoing)).await?;
-        Ok(Stream { up, down: down.into_inner() })
+        self.connect_with(&root, Some(&certificate)).await
+    }
+
+    /// The same with any certificate or none.
+    async fn connect_with(
+        &self,
+        root: &str,
+        certificate: Option<&Certificate>,
+    ) -> Result<Connection, ErrorDetail> {
+        let opened = grpc::for_signatures(self.vault().address, root, certificate).await;
+        let mut connection = Connection(opened.expect("a vault"));
+        assert!(connection.answers().await?.is_empty(), "nothing was asked yet");
+        Ok(connection)
     }
 }
 
-/// An open stream. What is asked is awaited before the next is asked.
-struct Stream {
-    up: mpsc::Sender<v1::TlsSignRequests>,
-    down: Streaming<v1::TlsSignAnswers>,
-}
+/// An open connection. What is asked is awaited before the next is asked.
+struct Connection(AgentEnd<TlsStream<TcpStream>>);
 
 type Signed = Result<Vec<u8>, ErrorDetail>;
 
-impl Stream {
-    /// Asks for as many signatures in one message; the stream's own end is the outer error.
+impl Connection {
+    /// What the vault says next, or why it ends the connection.
+    async fn answers(&mut self) -> Result<Vec<v1::TlsSignAnswer>, ErrorDetail> {
+        let answers = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an answer");
+        let v1::TlsSignAnswers { answers, ended } = answers.expect("a reason").expect("a message");
+        ended.map_or(Ok(answers), Err)
+    }
+
+    /// Asks for as many signatures in one message; the connection's own end is the outer error.
     async fn ask(
         &mut self,
         count: u64,
         request: v1::TlsSignRequest,
-    ) -> Result<Vec<Signed>, Status> {
+    ) -> Result<Vec<Signed>, ErrorDetail> {
         let numbered = |id| v1::TlsSignRequest { id, ..request.clone() };
         let requests = (0..count).map(numbered).collect();
-        // A stream that has ended says so when it is read.
-        let _ = self.up.send(v1::TlsSignRequests { requests }).await;
+        // A connection that has ended says so when it is read.
+        let _ = self.0.send(v1::TlsSignRequests { requests }).await;
         let mut signed = Vec::new();
         while (signed.len() as u64) < count {
-            let answers = tokio::time::timeout(PATIENCE, self.down.message());
-            let answers = answers.await.expect("an answer")?;
-            let Some(answers) = answers else { return Err(Status::cancelled("the stream ended")) };
-            signed.extend(answers.answers.into_iter().map(|answer| match answer.outcome {
+            signed.extend(self.answers().await?.into_iter().map(|answer| match answer.outcome {
                 Some(Outcome::Signature(signature)) => Ok(signature),
                 Some(Outcome::Error(error)) => Err(error),
                 None => panic!("an answer without an outcome"),
@@ -123,7 +133,7 @@ impl Stream {
 
     /// Asks for one signature.
     async fn sign(&mut self, request: v1::TlsSignRequest) -> Signed {
-        self.ask(1, request).await.expect("an open stream").remove(0)
+        self.ask(1, request).await.expect("an open connection").remove(0)
     }
 }
 
@@ -165,7 +175,7 @@ fn refused(signed: &Signed, kind: ErrorKind, why: &str, hint: &str) {
 async fn above_its_rate_an_agent_is_refused_one_key_and_nobody_else_is_anything() {
     let rules = Rules::with_rate(1);
     let (shop, other) = (rules.key(CERTIFICATE), rules.key(OTHER));
-    let mut first = rules.stream(AGENT).await;
+    let mut first = rules.connect(AGENT).await;
     let signed = first.ask(200, certificate_verify(shop)).await.unwrap();
     let (good, bad): (Vec<_>, Vec<_>) = signed.into_iter().partition(is_signature);
     assert!(!good.is_empty() && !bad.is_empty(), "{} of 200 are above the rate", bad.len());
@@ -176,15 +186,15 @@ async fn above_its_rate_an_agent_is_refused_one_key_and_nobody_else_is_anything(
     // Another key, another agent.
     let signed = first.sign(certificate_verify(other)).await;
     assert!(is_signature(&signed), "{signed:?}");
-    let signed = rules.stream(SECOND).await.sign(certificate_verify(shop)).await;
+    let signed = rules.connect(SECOND).await.sign(certificate_verify(shop)).await;
     assert!(is_signature(&signed), "{signed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_is_undeployed_is_refused_on_the_open_stream() {
+async fn a_certificate_that_is_undeployed_is_refused_on_the_open_connection() {
     let rules = Rules::new();
     let (shop, other) = (rules.key(CERTIFICATE), rules.key(OTHER));
-    let (mut first, mut second) = (rules.stream(AGENT).await, rules.stream(SECOND).await);
+    let (mut first, mut second) = (rules.connect(AGENT).await, rules.connect(SECOND).await);
     let signed = second.sign(certificate_verify(shop)).await;
     assert!(is_signature(&signed), "{signed:?}");
     rules.vault().ok(&["cert", "undeploy", CERTIFICATE, "--from", SECOND]);
@@ -200,16 +210,16 @@ async fn a_certificate_that_is_undeployed_is_refused_on_the_open_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_update_lets_a_key_sign_is_in_force_on_the_open_stream() {
+async fn what_an_update_lets_a_key_sign_is_in_force_on_the_open_connection() {
     let rules = Rules::new();
     let key = rules.key(CERTIFICATE);
-    let mut stream = rules.stream(AGENT).await;
+    let mut connection = rules.connect(AGENT).await;
     let messages = [certificate_verify(key), server_key_exchange(key), digest(key)];
     // Each use lets one more message be signed than the one before it.
     for (tls_use, allowed) in [("message", 2), ("digest", 3), ("tls13", 1), ("message", 2)] {
         rules.vault().ok(&["cert", "update", CERTIFICATE, "--tls-use", tls_use]);
         for (at, message) in messages.iter().enumerate() {
-            let signed = stream.sign(message.clone()).await;
+            let signed = connection.sign(message.clone()).await;
             if at < allowed {
                 assert!(is_signature(&signed), "{tls_use}: {at}: {signed:?}");
             } else {
@@ -219,25 +229,52 @@ async fn what_an_update_lets_a_key_sign_is_in_force_on_the_open_stream() {
         }
     }
     // The other certificate's key is as it was.
-    let signed = stream.sign(digest(rules.key(OTHER))).await;
+    let signed = connection.sign(digest(rules.key(OTHER))).await;
     refused(&signed, ErrorKind::Denied, "the key's use is message", "vaultctl cert update");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_evicted_agent_s_stream_ends_without_another_signature() {
+async fn an_evicted_agent_s_connection_ends_without_another_signature() {
     let rules = Rules::new();
     let key = rules.key(CERTIFICATE);
-    let (mut first, mut second) = (rules.stream(AGENT).await, rules.stream(SECOND).await);
+    let (mut first, mut second) = (rules.connect(AGENT).await, rules.connect(SECOND).await);
     let signed = second.sign(certificate_verify(key)).await;
     assert!(is_signature(&signed), "{signed:?}");
     rules.vault().ok(&["agent", "evict", SECOND, "--yes"]);
     // It is not waited for until it asks.
-    let status = second.down.message().await.expect_err("the stream ends");
-    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
-    let detail = ErrorDetail::from_status(&status);
+    let detail = second.answers().await.expect_err("the connection ends");
+    assert_eq!(detail.kind(), ErrorKind::Unauthenticated, "{detail:?}");
     assert_eq!((detail.subject.as_str(), detail.why.as_str()), ("agent web2", "it is not active"));
-    // It does not come back by another stream, and the other agent signs on.
-    let again = rules.try_stream(SECOND).await.map(drop).expect_err("no stream");
-    assert_eq!(again.code(), Code::Unauthenticated, "{again:?}");
+    // It does not come back by another connection, and the other agent signs on.
+    let again = rules.try_connect(SECOND).await.map(drop).expect_err("no connection");
+    assert_eq!(again.kind(), ErrorKind::Unauthenticated, "{again:?}");
     assert!(is_signature(&first.sign(certificate_verify(key)).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_of_nobody_s_and_one_of_an_operator_s_are_refused() {
+    let rules = Rules::new();
+    let (_, root) = Certificate::of_agent(&rules.second);
+    let refused = rules.connect_with(&root, None).await.map(drop).expect_err("no connection");
+    assert_eq!(refused.kind(), ErrorKind::Unauthenticated, "{refused:?}");
+    let operator = Certificate::of(&rules.vault().issue("boss", "operator"));
+    let refused = rules.connect_with(&root, Some(&operator)).await.map(drop);
+    let refused = refused.expect_err("no connection");
+    assert_eq!(refused.kind(), ErrorKind::Denied, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_message_ends_the_connection_that_it_comes_on_and_no_other() {
+    let rules = Rules::new();
+    let key = rules.key(CERTIFICATE);
+    let (mut first, mut other) = (rules.connect(AGENT).await, rules.connect(AGENT).await);
+    // A length beyond reason, and what is none of the messages.
+    for (garbage, why) in [(vec![0xff; 64], "too big"), (vec![0, 0, 0, 2, 0xff, 0xff], "varint")] {
+        first.0.get_mut().write_all(&garbage).await.unwrap();
+        let ended = first.answers().await.expect_err("the connection ends");
+        assert_eq!(ended.kind(), ErrorKind::Invalid, "{ended:?}");
+        assert!(ended.why.contains(why), "{ended:?}");
+        first = rules.connect(AGENT).await;
+    }
+    assert!(is_signature(&other.sign(certificate_verify(key)).await));
 }

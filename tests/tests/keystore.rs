@@ -13,6 +13,7 @@ mod keystore {
     mod keys;
     mod load;
     mod login;
+    mod own_session;
     mod recovery;
     mod verify;
 }

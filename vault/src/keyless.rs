@@ -7,16 +7,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::runtime::Handle;
 use vault_proto::ids::{AgentName, KeyId};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::keystore::{Mechanism, Signature};
+use crate::keystore::{Place, Signature, ToSign};
 use crate::policy::Principal;
 use crate::signing::Signing;
 use crate::store::{
@@ -30,33 +34,58 @@ pub struct Keyless {
     store: Arc<dyn Store>,
     signing: Signing,
     clock: Arc<dyn Clock>,
+    runtime: Handle,
     limiter: Arc<DefaultKeyedRateLimiter<(AgentName, KeyId)>>,
 }
 
 /// A key that an agent's web servers may use.
-#[derive(Debug, Clone)]
-pub struct UsableKey {
-    /// The key.
-    pub key: KeyRecord,
+#[derive(Debug)]
+struct UsableKey {
+    key: KeyRecord,
     /// What for.
-    pub tls_use: TlsUse,
+    tls_use: TlsUse,
+    pace: Pace,
 }
 
 /// Everything that one agent's web servers may use, as it was when it was read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct UsableKeys(BTreeMap<KeyId, UsableKey>);
+
+/// A signature that takes longer than this saves nothing where it is made on the thread that waits for
+/// it: it costs others more than the ways between threads do. On a curve a token in this machine takes
+/// a third of it, with RSA twice as much, and one in the network far more.
+const QUICK: Duration = Duration::from_micros(250);
+/// So many slow ones in a row are no chance.
+const SLOW: u8 = 8;
+
+/// How many signatures in a row were slow, since the key was read.
+#[derive(Debug, Default)]
+struct Pace(AtomicU8);
+
+impl Pace {
+    /// Where the next signature is made best.
+    fn place(&self, asked: Place) -> Place {
+        if self.0.load(Ordering::Relaxed) < SLOW { asked } else { Place::Queue }
+    }
+
+    fn took(&self, time: Duration) {
+        let slow = if time > QUICK { self.0.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.0.store(slow, Ordering::Relaxed);
+    }
+}
 
 impl Keyless {
     /// The room over these parts; an agent gets `per_second` signatures with one key, and as many
-    /// at once.
+    /// at once. The store is read on `runtime`.
     pub fn new(
         store: Arc<dyn Store>,
         signing: Signing,
         clock: Arc<dyn Clock>,
         per_second: NonZeroU32,
+        runtime: Handle,
     ) -> Self {
         let limiter = Arc::new(RateLimiter::keyed(Quota::per_second(per_second)));
-        Self { store, signing, clock, limiter }
+        Self { store, signing, clock, runtime, limiter }
     }
 
     /// What an agent may use now; `recent` is what was found last.
@@ -68,7 +97,10 @@ impl Keyless {
         agent: &AgentName,
         recent: &Recent<Arc<UsableKeys>>,
     ) -> Result<Arc<UsableKeys>> {
-        let find = async { self.find(agent).await.map(Arc::new) };
+        let find = async {
+            let (this, agent) = (self.clone(), agent.clone());
+            self.reading(async move { this.find(&agent).await.map(Arc::new) }).await
+        };
         recent.read(self.store.as_ref(), find).await
     }
 
@@ -77,6 +109,11 @@ impl Keyless {
     /// # Errors
     /// `Unauthenticated`.
     pub async fn check_active(&self, agent: &AgentName) -> Result<()> {
+        let (this, agent) = (self.clone(), agent.clone());
+        self.reading(async move { this.active(&agent).await }).await
+    }
+
+    async fn active(&self, agent: &AgentName) -> Result<()> {
         let known = self.store.agent(agent).await?;
         if known.is_none_or(|known| known.status != AgentStatus::Active) {
             let why = "it is not active";
@@ -85,8 +122,17 @@ impl Keyless {
         Ok(())
     }
 
+    /// Reads where the store's connections are watched: whoever asks may be on a thread that signs.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let read = self.runtime.spawn(read).await;
+        read.map_err(|e| Error::unavailable("read", "what agents may sign with", e))?
+    }
+
     async fn find(&self, agent: &AgentName) -> Result<UsableKeys> {
-        self.check_active(agent).await?;
+        self.active(agent).await?;
         let mut usable = UsableKeys::default();
         for deployment in self.store.deployments_on(agent).await? {
             let Some(certificate) = self.store.certificate(&deployment.certificate).await? else {
@@ -96,7 +142,8 @@ impl Keyless {
                 let Some(id) = version.key_id else { continue };
                 let Some(key) = self.store.key(id).await? else { continue };
                 if matches!(key.state, KeyState::Active | KeyState::Retired) {
-                    usable.0.insert(id, UsableKey { key, tls_use: certificate.tls_use });
+                    let tls_use = certificate.tls_use;
+                    usable.0.insert(id, UsableKey { key, tls_use, pace: Pace::default() });
                 }
             }
         }
@@ -114,10 +161,9 @@ impl Keyless {
         agent: &AgentName,
         usable: &UsableKeys,
         key: KeyId,
-        mechanism: Mechanism,
-        data: Bytes,
+        what: ToSign,
     ) -> Result<Signature> {
-        let Some(UsableKey { key, tls_use }) = usable.0.get(&key) else {
+        let Some(UsableKey { key, tls_use, pace }) = usable.0.get(&key) else {
             let why = format!("it belongs to no certificate that is deployed to agent {agent}");
             return Err(Error::denied("sign", format!("key {key}"), why)
                 .hint("`vaultctl cert deploy NAME --to AGENT`"));
@@ -127,7 +173,13 @@ impl Keyless {
             return Err(Error::exhausted("sign", format!("key {}", key.id), why)
                 .hint("[policy] tls_signatures_per_second in vault.toml"));
         }
-        self.signing.sign_tls(who, key, *tls_use, mechanism, data).await
+        let what = ToSign { place: pace.place(what.place), ..what };
+        let (place, began) = (what.place, Instant::now());
+        let signed = self.signing.sign_tls(who, key, *tls_use, what).await;
+        if place == Place::Here {
+            pace.took(began.elapsed());
+        }
+        signed
     }
 }
 
@@ -179,4 +231,25 @@ pub async fn in_use_of(
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_slow_after_some_slow_signatures_in_a_row_and_no_chance_makes_it_so() {
+        let pace = Pace::default();
+        for _ in 0..3 {
+            for _ in 1..SLOW {
+                pace.took(QUICK * 2);
+            }
+            assert_eq!(pace.place(Place::Here), Place::Here);
+            pace.took(QUICK / 2);
+        }
+        for _ in 0..SLOW {
+            pace.took(QUICK * 2);
+        }
+        assert_eq!(pace.place(Place::Here), Place::Queue);
+    }
 }

@@ -1,37 +1,43 @@
-//! One stream to the vault for all web servers here. Where it breaks, what waits is asked again of
+//! One connection to the vault for all web servers here. Where it breaks, what waits is asked again of
 //! the next node, as long as somebody waits for it: a signature does no harm twice.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
+    net::TcpStream,
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 use vault_proto::{
     error::{ErrorDetail, ErrorKind},
-    v1::{self, agent_session_service_client::AgentSessionServiceClient, tls_sign_answer::Outcome},
+    frames::AgentEnd,
+    v1::{self, tls_sign_answer::Outcome},
 };
 
 use crate::connect;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 
-/// Requests that may wait for the stream.
+/// Requests that may wait for the connection.
 const WAITING: usize = 1024;
-/// Requests under way at once: fewer than a vault takes from one stream, so that neither end ever
+/// Requests under way at once: fewer than a vault takes from one connection, so that neither end ever
 /// waits to be read by the other.
 const UNDER_WAY: usize = 512;
 /// Requests in one message at most.
 const BATCH: usize = 64;
 /// How often those who have stopped waiting are looked for where too many seem to wait.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long a node may take to open the stream before the next is asked.
+/// How long a node may take to open the connection before the next is asked.
 const OPEN: Duration = Duration::from_secs(2);
-/// How long a node that has the stream may say nothing while somebody waits, before another one is
+/// How long a node that has the connection may say nothing while somebody waits, before another one is
 /// asked: it may be cut off, which nobody says. Less than the time that a handshake has.
 const SILENT: Duration = Duration::from_millis(1500);
 /// The longest pause between two rounds over the nodes while somebody waits: a vault that was
@@ -94,7 +100,7 @@ impl Client {
     }
 }
 
-/// The stream's end at this side.
+/// The connection's end at this side.
 pub struct Upstream {
     identity: Arc<Identity>,
     addresses: Vec<String>,
@@ -103,11 +109,7 @@ pub struct Upstream {
     waiting: HashMap<u64, Job>,
 }
 
-/// An open stream.
-struct Stream {
-    up: mpsc::Sender<v1::TlsSignRequests>,
-    down: Streaming<v1::TlsSignAnswers>,
-}
+type Connection = AgentEnd<TlsStream<TcpStream>>;
 
 impl Upstream {
     /// An upstream over the vault's nodes, and who asks it and waits until `deadline` is over.
@@ -121,7 +123,7 @@ impl Upstream {
         (upstream, Client { jobs: sender, deadline })
     }
 
-    /// Keeps a stream open until `stop`, also while nobody asks: a handshake shall not wait for
+    /// Keeps a connection open until `stop`, also while nobody asks: a handshake shall not wait for
     /// another one.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut turn = 0;
@@ -135,7 +137,7 @@ impl Upstream {
                 held = self.hold(&address) => held,
             };
             if let Err(error) = &held {
-                tracing::debug!(address, %error, "no stream for signatures");
+                tracing::debug!(address, %error, "no connection for signatures");
             }
             // Every node in turn without a pause, then the pause.
             let round = turn % self.addresses.len().max(1) == 0;
@@ -172,41 +174,50 @@ impl Upstream {
         }
     }
 
-    /// One stream, from its opening to its end; whether anything was answered on it.
+    /// One connection, from its opening to its end; whether anything was answered on it.
     async fn hold(&mut self, address: &str) -> Result<bool> {
-        let opened = tokio::time::timeout(OPEN, open(&self.identity, address)).await;
-        let late = |_| Error::unavailable("open", format!("vault {address}"), "no answer");
-        let mut stream = opened.map_err(late)??;
         let mut identity_changed = self.identity.watch();
         identity_changed.mark_unchanged();
+        let opened = tokio::time::timeout(OPEN, open(&self.identity, address)).await;
+        let late = |_| Error::unavailable("open", format!("vault {address}"), "no answer");
+        let (mut up, mut down) = opened.map_err(late)??.split();
         tracing::info!(address, "signatures go here");
-        let mut of_use = false;
-        let mut heard = Instant::now();
         self.forget_late();
-        let again: Vec<u64> = self.waiting.keys().copied().collect();
-        for ids in again.chunks(BATCH) {
-            if self.ask(&stream, ids).await.is_err() {
-                return Ok(of_use);
-            }
-        }
+        let mut unasked: VecDeque<u64> = self.waiting.keys().copied().collect();
+        let (mut of_use, mut heard, mut on_the_way) = (false, Instant::now(), false);
         loop {
+            if !on_the_way && let Some(requests) = self.requests(&mut unasked) {
+                if up.feed(requests).await.is_err() {
+                    return Ok(of_use);
+                }
+                on_the_way = true;
+            }
             tokio::select! {
-                answers = stream.down.message() => match answers {
-                    Ok(Some(answers)) => {
+                answers = down.next() => match answers {
+                    Some(Ok(v1::TlsSignAnswers { answers, ended: None })) => {
                         of_use = true;
                         heard = Instant::now();
                         self.take(answers);
                     }
-                    Ok(None) => return Ok(of_use),
-                    Err(status) => {
-                        tracing::info!(address, %status, "the stream for signatures broke");
+                    Some(Ok(v1::TlsSignAnswers { ended: Some(why), .. })) => {
+                        let why = Error::from(why);
+                        tracing::info!(address, %why, "the vault has ended it for signatures");
                         return Ok(of_use);
                     }
+                    Some(Err(error)) => {
+                        tracing::info!(address, %error, "the connection for signatures broke");
+                        return Ok(of_use);
+                    }
+                    None => return Ok(of_use),
+                },
+                sent = up.flush(), if on_the_way => match sent {
+                    Ok(()) => on_the_way = false,
+                    Err(_) => return Ok(of_use),
                 },
                 () = tokio::time::sleep_until(heard + SILENT), if self.may_be_silent() => {
                     heard = self.asked_since();
                     if heard.elapsed() >= SILENT {
-                        tracing::info!(address, "no answer on the stream for signatures");
+                        tracing::info!(address, "no answer on the connection for signatures");
                         return Ok(of_use);
                     }
                 }
@@ -214,12 +225,9 @@ impl Upstream {
                     self.forget_late();
                 }
                 Some(job) = self.jobs.recv(), if self.waiting.len() < UNDER_WAY => {
-                    let mut ids = vec![self.keep(job)];
-                    while ids.len() < BATCH && let Ok(job) = self.jobs.try_recv() {
-                        ids.push(self.keep(job));
-                    }
-                    if self.ask(&stream, &ids).await.is_err() {
-                        return Ok(of_use);
+                    unasked.push_back(self.keep(job));
+                    while unasked.len() < BATCH && let Ok(job) = self.jobs.try_recv() {
+                        unasked.push_back(self.keep(job));
                     }
                 }
                 _ = identity_changed.changed() => return Ok(of_use),
@@ -245,22 +253,24 @@ impl Upstream {
         id
     }
 
-    async fn ask(&self, stream: &Stream, ids: &[u64]) -> Result<(), ()> {
-        let request = |id: &u64| {
-            let wanted = &self.waiting.get(id)?.wanted;
+    /// The next message to the vault; nothing where nobody waits to be asked for.
+    fn requests(&self, unasked: &mut VecDeque<u64>) -> Option<v1::TlsSignRequests> {
+        let request = |id: u64| {
+            let wanted = &self.waiting.get(&id)?.wanted;
             Some(v1::TlsSignRequest {
-                id: *id,
+                id,
                 key_id: wanted.key_id.clone(),
                 mechanism: wanted.mechanism.to_owned(),
                 data: wanted.data.clone(),
             })
         };
-        let requests = ids.iter().filter_map(request).collect();
-        stream.up.send(v1::TlsSignRequests { requests }).await.map_err(drop)
+        let next = unasked.drain(..unasked.len().min(BATCH));
+        let requests: Vec<_> = next.filter_map(request).collect();
+        (!requests.is_empty()).then_some(v1::TlsSignRequests { requests })
     }
 
-    fn take(&mut self, answers: v1::TlsSignAnswers) {
-        for answer in answers.answers {
+    fn take(&mut self, answers: Vec<v1::TlsSignAnswer>) {
+        for answer in answers {
             let Some(job) = self.waiting.remove(&answer.id) else { continue };
             let signed = match answer.outcome {
                 Some(Outcome::Signature(signature)) => Ok(signature),
@@ -292,12 +302,16 @@ fn pauses() -> backon::ExponentialBackoff {
         .build()
 }
 
-async fn open(identity: &Arc<Identity>, address: &str) -> Result<Stream> {
-    let channel = connect::open(address, connect::enrolled(identity)?).await?;
-    let (up, outgoing) = mpsc::channel(16);
-    let mut client = AgentSessionServiceClient::new(channel);
-    let down = client.sign_tls(ReceiverStream::new(outgoing)).await?.into_inner();
-    Ok(Stream { up, down })
+/// Opens a connection; the vault has said that it signs on it.
+async fn open(identity: &Arc<Identity>, address: &str) -> Result<Connection> {
+    let mut connection = connect::open_for_signatures(address, identity).await?;
+    let refused = |why: String| Error::unavailable("open", format!("vault {address}"), why);
+    match connection.next().await {
+        Some(Ok(v1::TlsSignAnswers { ended: None, .. })) => Ok(connection),
+        Some(Ok(v1::TlsSignAnswers { ended: Some(why), .. })) => Err(Error::from(why)),
+        Some(Err(error)) => Err(refused(error.to_string())),
+        None => Err(refused("it has hung up".to_owned())),
+    }
 }
 
 #[cfg(test)]

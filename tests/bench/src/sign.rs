@@ -123,7 +123,9 @@ impl Bench {
         let (mut cpu_vault, mut cpu_agent, mut awake) = (vec![], vec![], vec![]);
         for _ in 0..pace.rounds {
             raw.push(self.token.sign(&key.id, key.raw, 1, pace.time)?);
-            one.push(self.agent.sign(key.certificate, key.remote, 1, pace.time)?);
+            let before = cpu::seconds_of(self.vault)?;
+            let run = self.agent.sign(key.certificate, key.remote, 1, pace.time)?;
+            one.push(Run { cpu: cpu::seconds_of(self.vault)? - before, ..run });
             awake.push({
                 let _awake = Awake::new()?;
                 let raw = self.token.sign(&key.id, key.raw, 1, pace.time)?;

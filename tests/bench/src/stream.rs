@@ -1,25 +1,28 @@
-//! Many callers over one stream of signatures, as an agent holds it for its web servers.
+//! Many callers over one connection for signatures, as an agent holds it for its web servers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use futures_util::{SinkExt as _, StreamExt as _};
 use testkit::{
     agent::Agent,
     grpc::{self, Certificate},
     vault::Vault,
 };
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
-use vault_proto::v1::{
-    TlsSignAnswers, TlsSignRequest, TlsSignRequests,
-    agent_session_service_client::AgentSessionServiceClient, tls_sign_answer::Outcome,
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+};
+use tokio_rustls::client::TlsStream;
+use vault_proto::{
+    frames::AgentEnd,
+    v1::{TlsSignRequest, TlsSignRequests, tls_sign_answer::Outcome},
 };
 
 /// Requests in one message at most.
 const BATCH: usize = 64;
 
-/// A stream. Cheap to clone.
+/// A connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Stream(mpsc::Sender<Job>);
 
@@ -35,12 +38,12 @@ impl Stream {
     /// Where the vault refuses.
     pub async fn open(vault: &Vault, agent: &Agent) -> Result<Self> {
         let (certificate, root) = Certificate::of_agent(agent);
-        let channel = grpc::network(vault.address, &root, Some(&certificate)).await?;
+        let opened = grpc::for_signatures(vault.address, &root, Some(&certificate));
+        let mut connection = opened.await?;
+        let first = connection.next().await.context("the vault has hung up")??;
+        ensure!(first.ended.is_none(), "{first:?}");
         let (jobs, waiting) = mpsc::channel(1024);
-        let (up, outgoing) = mpsc::channel(16);
-        let mut client = AgentSessionServiceClient::new(channel);
-        let down = client.sign_tls(ReceiverStream::new(outgoing)).await?.into_inner();
-        tokio::spawn(carry(waiting, up, down));
+        tokio::spawn(carry(waiting, connection));
         Ok(Self(jobs))
     }
 
@@ -62,17 +65,21 @@ impl Stream {
 }
 
 /// Takes what waits into one message, and gives each answer to who waits for it.
-async fn carry(
-    mut jobs: mpsc::Receiver<Job>,
-    up: mpsc::Sender<TlsSignRequests>,
-    mut down: Streaming<TlsSignAnswers>,
-) {
+async fn carry(mut jobs: mpsc::Receiver<Job>, connection: AgentEnd<TlsStream<TcpStream>>) {
+    let (mut up, mut down) = connection.split();
     let mut waiting: HashMap<u64, oneshot::Sender<Result<Vec<u8>>>> = HashMap::new();
-    let mut id = 0;
+    let (mut id, mut unasked, mut on_the_way) = (0, VecDeque::new(), false);
     loop {
+        if !on_the_way && !unasked.is_empty() {
+            let requests = unasked.drain(..unasked.len().min(BATCH)).collect();
+            if up.feed(TlsSignRequests { requests }).await.is_err() {
+                return;
+            }
+            on_the_way = true;
+        }
         tokio::select! {
-            answers = down.message() => {
-                let Ok(Some(answers)) = answers else { return };
+            answers = down.next() => {
+                let Some(Ok(answers)) = answers else { return };
                 for answer in answers.answers {
                     let Some(caller) = waiting.remove(&answer.id) else { continue };
                     let _ = caller.send(match answer.outcome {
@@ -81,18 +88,18 @@ async fn carry(
                     });
                 }
             }
+            sent = up.flush(), if on_the_way => match sent {
+                Ok(()) => on_the_way = false,
+                Err(_) => return,
+            },
             Some(first) = jobs.recv() => {
-                let mut requests = Vec::new();
                 let mut next = Some(first);
                 while let Some(Job { mut request, answer }) = next {
                     id += 1;
                     request.id = id;
                     waiting.insert(id, answer);
-                    requests.push(request);
-                    next = if requests.len() < BATCH { jobs.try_recv().ok() } else { None };
-                }
-                if up.send(TlsSignRequests { requests }).await.is_err() {
-                    return;
+                    unasked.push_back(request);
+                    next = if unasked.len() < BATCH { jobs.try_recv().ok() } else { None };
                 }
             }
         }

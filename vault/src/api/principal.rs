@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use tonic::Request;
+use vault_proto::ids::{AgentName, Identity};
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::policy::Principal;
+use crate::policy::{Action, Principal};
 use crate::store::Recent;
 
 /// What a connection says of its peer; tonic hands it to every request.
@@ -43,8 +44,28 @@ impl Context {
     /// `Unavailable` before `init`, `Unauthenticated` for nobody known and for a certificate that
     /// does not count (any more).
     pub(super) async fn principal<T>(&self, request: &Request<T>) -> Result<Principal> {
+        self.known(request.extensions().get()).await
+    }
+
+    /// The agent that a connection is of.
+    ///
+    /// # Errors
+    /// Those of [`Context::principal`], `Denied` for everybody else.
+    pub(super) async fn agent(&self, peer: Option<&PeerInfo>) -> Result<(Principal, AgentName)> {
+        let who = self.known(peer).await?;
+        let name = match who.identity() {
+            Some(Identity::Agent(name)) => Some(name.clone()),
+            _ => None,
+        };
+        let resource = name.as_ref().map_or("agent".to_owned(), |name| format!("agent/{name}"));
+        self.allow(&who, Action::AgentSession, &resource).await?;
+        name.map(|name| (who, name))
+            .ok_or_else(|| Error::denied("hold a session", resource, "the caller is no agent"))
+    }
+
+    async fn known(&self, peer: Option<&PeerInfo>) -> Result<Principal> {
         self.rooms()?;
-        match self.peer(request).await? {
+        match self.of(peer).await? {
             Principal::Anonymous => {
                 let why = "it has no client certificate";
                 Err(Error::unauthenticated("authenticate", "the connection", why)
@@ -59,7 +80,11 @@ impl Context {
     /// # Errors
     /// `Unauthenticated` for a certificate that does not count (any more).
     pub(super) async fn peer<T>(&self, request: &Request<T>) -> Result<Principal> {
-        match request.extensions().get::<PeerInfo>() {
+        self.of(request.extensions().get()).await
+    }
+
+    async fn of(&self, peer: Option<&PeerInfo>) -> Result<Principal> {
+        match peer {
             Some(PeerInfo::Local(uid)) => Ok(Principal::Local(*uid)),
             Some(PeerInfo::Tls(Some(peer))) => {
                 let read = self.rooms()?.identities.principal(&peer.certificate);

@@ -28,7 +28,8 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::transport::server::{Connected, Router, Server};
 use tower::layer::util::{Identity, Stack};
 use vault_proto::{
-    local::ALPN_H2,
+    frames,
+    local::{ALPN_H2, ALPN_TLS_SIGN},
     v1::{
         self, account_service_server::AccountServiceServer,
         agent_service_server::AgentServiceServer,
@@ -44,7 +45,8 @@ use vault_proto::{
 use super::{
     Context, PeerInfo, TlsPeer, accounts::Accounts, agents::Agents, audit::Audit, backup::Backup,
     certificates::Certificates, detach::Detach, drills::Drills, kek::Kek, keys::Keys,
-    restore::Restore, sessions::Sessions, system::System,
+    movable::Movable, restore::Restore, sessions::Sessions, system::System,
+    tls_signing::TlsSigning,
 };
 use crate::error::{Error, Result};
 
@@ -54,7 +56,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HANDSHAKES: usize = 256;
 /// Connections end after this, so that agents spread over nodes again and old identities do not
 /// live on in old connections.
-const CONNECTION_AGE: Duration = Duration::from_secs(12 * 3600);
+pub(super) const CONNECTION_AGE: Duration = Duration::from_secs(12 * 3600);
 /// Requests of one connection that are worked on at once.
 const CONCURRENT: usize = 256;
 /// The longest message that is read, in bytes.
@@ -212,7 +214,7 @@ impl TlsListener {
             .map_err(|e| failed(e.to_string()))?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(identity);
-        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_TLS_SIGN.to_vec()];
         // A resumed session would keep an identity that was replaced meanwhile.
         config.send_tls13_tickets = 0;
         let listener = TcpListener::bind(address).await.map_err(|e| {
@@ -222,8 +224,12 @@ impl TlsListener {
         Ok(Self { listener, config: Arc::new(config) })
     }
 
-    /// Connections whose handshake is done. One slow client holds up no other.
-    pub fn incoming(self) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> {
+    /// Connections for calls whose handshake is done; those for signatures go to `signing`. One slow
+    /// client holds up no other.
+    pub fn incoming(
+        self,
+        signing: TlsSigning,
+    ) -> impl Stream<Item = io::Result<Connection<TlsStream<Movable>>>> {
         let (sender, receiver) = mpsc::channel(64);
         tokio::spawn(async move {
             let slots = Arc::new(Semaphore::new(HANDSHAKES));
@@ -244,8 +250,12 @@ impl TlsListener {
                     }
                 };
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
+                let signing = signing.clone();
                 tokio::spawn(async move {
                     match handshake(acceptor, stream).await {
+                        Ok(Connection { stream, peer }) if signs(&stream) => {
+                            signing.accept(stream, peer);
+                        }
                         Ok(connection) => drop(sender.send(Ok(connection)).await),
                         Err(error) => tracing::info!(%from, %error, "a handshake failed"),
                     }
@@ -260,12 +270,19 @@ impl TlsListener {
 async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
-) -> io::Result<Connection<TlsStream<TcpStream>>> {
+) -> io::Result<Connection<TlsStream<Movable>>> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    frames::notice_loss(&stream)?;
+    let accepted = acceptor.accept(Movable::new(stream));
+    let stream = tokio::time::timeout(HANDSHAKE, accepted).await??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let peer = PeerInfo::Tls(certificate.map(|der| TlsPeer::new(der.to_vec())));
     Ok(Connection { stream, peer })
+}
+
+/// Whether it is a connection for signatures.
+fn signs(stream: &TlsStream<Movable>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(ALPN_TLS_SIGN)
 }
 
 /// The local admin socket. Its file is removed on drop.

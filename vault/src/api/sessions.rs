@@ -14,7 +14,7 @@ use vault_proto::{
     v1::{self, agent_message::Message, agent_session_service_server::AgentSessionService},
 };
 
-use super::{Context, agents::token_hash, tls_signing::TlsStream};
+use super::{Context, agents::token_hash};
 use crate::error::{Error, Result};
 use crate::identities::Issued;
 use crate::policy::{Action, Principal};
@@ -45,15 +45,7 @@ impl Sessions {
 
     /// The agent that calls, or a refusal.
     async fn agent<T>(&self, request: &Request<T>) -> Result<(Principal, AgentName)> {
-        let who = self.context.principal(request).await?;
-        let name = match who.identity() {
-            Some(Identity::Agent(name)) => Some(name.clone()),
-            _ => None,
-        };
-        let resource = name.as_ref().map_or("agent".to_owned(), |name| format!("agent/{name}"));
-        self.context.allow(&who, Action::AgentSession, &resource).await?;
-        name.map(|name| (who, name))
-            .ok_or_else(|| Error::denied("hold a session", resource, "the caller is no agent"))
+        self.context.agent(request.extensions().get()).await
     }
 
     fn identity(&self, name: &AgentName, issued: &Issued) -> Result<v1::IdentityResponse> {
@@ -255,20 +247,5 @@ impl AgentSessionService for Sessions {
         self.context.audited(&who, Action::AgentSession, &resource, detail, accept).await?;
         rooms.wake.notify_one();
         Ok(Response::new(v1::SubmitCsrResponse {}))
-    }
-
-    type SignTlsStream = ReceiverStream<Result<v1::TlsSignAnswers, Status>>;
-
-    async fn sign_tls(
-        &self,
-        request: Request<Streaming<v1::TlsSignRequests>>,
-    ) -> Result<Response<Self::SignTlsStream>, Status> {
-        let (who, agent) = self.agent(&request).await?;
-        let (answers, receiver) = mpsc::channel(16);
-        let stream = TlsStream { rooms: self.context.rooms()?.clone(), who, agent };
-        let stopping = self.context.stopping.clone();
-        // The drain waits for signatures that have begun, not for agents to hang up.
-        self.context.calls.spawn(stream.serve(request.into_inner(), answers, stopping));
-        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backon::{BlockingRetryable as _, ConstantBuilder};
 use time::Duration;
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{Parts, blocking, officer::OfficerProcess};
 use crate::accounts::Accounts;
@@ -189,7 +189,8 @@ pub(super) fn assemble(
     let lifetime = Duration::try_from(config.listen.identity_lifetime)
         .map_err(|e| Error::invalid("read", "[listen] identity_lifetime", e))?;
     let rate = config.policy.tls_signatures_per_second;
-    let keyless = Keyless::new(store.clone(), signing.clone(), clock.clone(), rate);
+    let keyless =
+        Keyless::new(store.clone(), signing.clone(), clock.clone(), rate, Handle::current());
     let officer = Arc::new(OfficerProcess::new(config.hsm.clone()));
     let keks = Keks::new(store.clone(), signing.clone(), clock.clone(), officer);
     let (audit, recipients) = (parts.audit.clone(), config.backup.recipients.clone());

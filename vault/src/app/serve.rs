@@ -18,7 +18,7 @@ use super::{
     restore::Restoring,
     rooms::Opened,
 };
-use crate::api::{AdminSocket, Context, Rooms, ServerIdentity, TlsListener, router};
+use crate::api::{AdminSocket, Context, Rooms, ServerIdentity, TlsListener, TlsSigning, router};
 use crate::error::{Error, Result};
 
 /// How often the HSM is asked whether it is there, for gRPC health.
@@ -172,9 +172,10 @@ impl Server {
         renew_server_identity(&rooms, &identity, lifetime).await?;
         let _ = self.context.rooms.set(rooms.clone());
         let (router, stop) = (router(&self.context, health)?, self.stop.clone());
+        let signing = TlsSigning::new(self.context.clone(), self.parts.config.hsm.workers);
+        let incoming = listener.incoming(signing);
         self.tasks.spawn(async move {
-            let served =
-                router.serve_with_incoming_shutdown(listener.incoming(), stop.cancelled_owned());
+            let served = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
             served.await.map_err(|e| Error::internal("serve", "the network", e))
         });
         self.tasks.spawn(keep_server_identity(

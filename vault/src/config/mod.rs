@@ -57,7 +57,8 @@ pub struct Hsm {
     #[serde(default)]
     pub so_pin: Option<SecretSource>,
     /// Logged-in sessions, each with a thread of its own. Default 4: SoftHSM gains nothing from
-    /// more, network HSMs do.
+    /// more, network HSMs do. Connections for signatures of web servers have one more for each processor,
+    /// as many as this at most, which are opened when the first agents come.
     #[serde(default = "Hsm::default_workers")]
     pub workers: usize,
     /// Requests that may wait for a session before callers are refused. Default 1024.

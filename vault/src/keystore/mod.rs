@@ -112,10 +112,13 @@ pub trait KeyStore: Send + Sync {
     async fn sign_witnessed(
         &self,
         id: KeyId,
-        mechanism: Mechanism,
-        message: Bytes,
+        what: ToSign,
         witness: Box<dyn Witness>,
     ) -> Result<Signature>;
+
+    /// Runs `body` on a new thread that has a session of its own, which signs what is to be signed
+    /// [`Place::Here`]. Whoever drops the store waits for it.
+    fn thread_with_session(&self, name: String, body: Box<dyn FnOnce() + Send>) -> Result<()>;
 
     /// Lists key pairs with an id of ours.
     async fn list(&self) -> Result<Vec<KeyObject>>;
@@ -138,6 +141,27 @@ pub trait KeyStore: Send + Sync {
     /// Wraps several in one go, one after the other; answers in their order. What keeps the token
     /// from wrapping any is an error of all of them.
     async fn wrap_some(&self, ids: Vec<KeyId>) -> Result<Vec<Result<WrappedKey>>>;
+}
+
+/// What a token is to sign.
+#[derive(Debug, Clone)]
+pub struct ToSign {
+    /// How.
+    pub mechanism: Mechanism,
+    /// What the mechanism's [`Form`] says.
+    pub message: Bytes,
+    /// Where.
+    pub place: Place,
+}
+
+/// The thread that asks the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// One of the store's own; whoever asks goes on with something else meanwhile.
+    Queue,
+    /// The one that calls, where it has a session of its own ([`KeyStore::thread_with_session`]): it
+    /// blocks for as long as the token takes, and saves two ways between threads. Else as `Queue`.
+    Here,
 }
 
 /// What is done right before and right after the token is asked, on the thread that asks it. It may

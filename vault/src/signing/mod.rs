@@ -30,7 +30,7 @@ use crate::audit::{AuditLog, Entry, Operation, Outcome};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fault::crash_point;
-use crate::keystore::{Form, KekInfo, KeyStore, Mechanism, Signature, TokenInfo};
+use crate::keystore::{Form, KekInfo, KeyStore, Mechanism, Place, Signature, ToSign, TokenInfo};
 use crate::policy::{Action, Authorizer, Principal};
 use crate::store::{KeyPurpose, KeyRecord, KeyState, Store, TlsUse};
 
@@ -93,6 +93,15 @@ impl Signing {
         self.keystore.retire_kek(id).await
     }
 
+    /// Runs `body` on a new thread that signs without waiting for another one ([`Place::Here`]). Whoever
+    /// stops the vault lets it end first: the key store's last owner may not be such a thread.
+    ///
+    /// # Errors
+    /// `Unavailable` where there is no thread to be had.
+    pub fn thread_with_session(&self, name: String, body: Box<dyn FnOnce() + Send>) -> Result<()> {
+        self.keystore.thread_with_session(name, body)
+    }
+
     /// A key as the store has it.
     ///
     /// # Errors
@@ -110,10 +119,9 @@ impl Signing {
         principal: &Principal,
         key: &KeyRecord,
         allowed: TlsUse,
-        mechanism: Mechanism,
-        data: Bytes,
+        what: ToSign,
     ) -> Result<Signature> {
-        let signed = match tls::check(allowed, mechanism, &data) {
+        let signed = match tls::check(allowed, what.mechanism, &what.message) {
             Ok(signed) => signed,
             Err(error) => {
                 let subject = format!("key/{}", key.id);
@@ -121,7 +129,7 @@ impl Signing {
             }
         };
         let context = json!({ "signed": signed });
-        self.sign_with(principal, key, Action::SignTls, mechanism, data, context).await
+        self.sign(principal, key, Action::SignTls, what, context).await
     }
 
     /// Signs `message` with a key, as the store has it now, as the typed operation `action`.
@@ -141,27 +149,40 @@ impl Signing {
         message: Bytes,
         context: Value,
     ) -> Result<Signature> {
+        let what = ToSign { mechanism, message, place: Place::Queue };
+        self.sign(principal, key, action, what, context).await
+    }
+
+    async fn sign(
+        &self,
+        principal: &Principal,
+        key: &KeyRecord,
+        action: Action,
+        what: ToSign,
+        context: Value,
+    ) -> Result<Signature> {
+        let ToSign { mechanism, message, .. } = &what;
         let subject = format!("key/{}", key.id);
         self.authorize(principal, action, &subject).await?;
-        if let Err(error) = check_use(key, action, mechanism)
-            .and_then(|()| revocation::check(action, key, &message))
+        if let Err(error) = check_use(key, action, *mechanism)
+            .and_then(|()| revocation::check(action, key, message))
         {
             return self.refuse(principal, action, &subject, error).await;
         }
         let detail = json!({
             "name": key.name,
             "mechanism": mechanism,
-            "message_sha256": hex::encode(Sha256::digest(&message)),
+            "message_sha256": hex::encode(Sha256::digest(message)),
             "context": context,
         });
         let entry = entry(principal, action, &subject, detail);
         if entry.grouped && self.audit.groups() {
             let witness = Recorded::new(self.audit.clone(), entry);
-            return self.keystore.sign_witnessed(key.id, mechanism, message, witness).await;
+            return self.keystore.sign_witnessed(key.id, what, witness).await;
         }
         let operation = self.audit.intent(entry).await?;
         crash_point!("sign.intent");
-        let signed = self.keystore.sign(key.id, mechanism, message).await;
+        let signed = self.keystore.sign(key.id, what.mechanism, what.message).await;
         crash_point!("sign.hsm");
         self.conclude(operation, &signed, json!({})).await?;
         signed

@@ -3,6 +3,7 @@
 mod handles;
 mod mechanism;
 mod module;
+mod own;
 mod public;
 mod recovery;
 mod rv;
@@ -30,8 +31,8 @@ pub use workers::Options;
 use workers::{Again, Workers};
 
 use super::{
-    KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, TokenInfo, Witness,
-    WrappedKey,
+    KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, ToSign, TokenInfo,
+    Witness, WrappedKey,
 };
 use crate::error::{Error, Result};
 
@@ -94,13 +95,17 @@ impl KeyStore for Pkcs11KeyStore {
     async fn sign_witnessed(
         &self,
         id: KeyId,
-        mechanism: Mechanism,
-        message: Bytes,
+        what: ToSign,
         witness: Box<dyn Witness>,
     ) -> Result<Signature> {
+        let ToSign { mechanism, message, place } = what;
         let sign = move |s: &mut session::TokenSession| s.sign(id, mechanism, &message);
-        let raw = self.workers.run_witnessed("sign", Again::Safe, sign, Some(witness)).await?;
+        let raw = self.workers.run_witnessed("sign", sign, witness, place).await?;
         Ok(Signature::from_pkcs11(mechanism, raw))
+    }
+
+    fn thread_with_session(&self, name: String, body: Box<dyn FnOnce() + Send>) -> Result<()> {
+        self.workers.join_in(name, body)
     }
 
     async fn list(&self) -> Result<Vec<KeyObject>> {

@@ -6,7 +6,7 @@
 use std::{
     mem,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -19,9 +19,11 @@ use crossbeam_channel::RecvTimeoutError;
 use secrecy::SecretString;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Module, TokenUri, handles::Handles, module::Life, rv::Failure, session::TokenSession};
+use super::{
+    Module, TokenUri, handles::Handles, module::Life, own, rv::Failure, session::TokenSession,
+};
 use crate::error::{Error, Result};
-use crate::keystore::Witness;
+use crate::keystore::{Place, Witness};
 
 /// How often one call is made at once. A logout by another application shows first as a stale
 /// handle, then as a lost login, and only then comes the call that counts. After these tries a lost
@@ -76,30 +78,37 @@ type Answer = Box<dyn FnOnce()>;
 
 /// The threads' common queue; they end when it is dropped, which waits for them up to [`PARTING`].
 pub(super) struct Workers {
-    /// There until the drop.
-    queue: Option<Sender<Job>>,
+    token: Arc<Token>,
+    /// There until the drop, as what each thread holds until it has closed its session.
+    queue: Option<(Sender<Job>, crossbeam_channel::Sender<()>)>,
     /// Disconnected once every thread has closed its session.
     ended: crossbeam_channel::Receiver<()>,
-    threads: Vec<thread::JoinHandle<()>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
     /// For those that wait for their turn to work alone, and the turn.
     alone: (Arc<Semaphore>, Arc<Semaphore>),
     deadline: Duration,
     subject: Arc<str>,
 }
 
-struct Worker {
+/// What all workers share.
+pub(super) struct Token {
     module: Module,
     uri: TokenUri,
     pin: SecretString,
-    session: Option<TokenSession>,
-    /// What all workers have found.
+    /// What they have found.
     handles: Arc<Handles>,
-    /// A token that was there may come back; one that never was is named wrongly.
-    was_there: bool,
-    /// How many workers there are.
+    /// How many of them the queue has.
     fellows: usize,
     /// A PIN that was refused once is not tried again by any worker.
-    pin_refused: Arc<AtomicBool>,
+    pin_refused: AtomicBool,
+}
+
+/// Who has a session.
+pub(super) struct Worker {
+    token: Arc<Token>,
+    session: Option<TokenSession>,
+    /// A token that was there may come back; one that never was is named wrongly.
+    was_there: bool,
 }
 
 impl Workers {
@@ -113,20 +122,17 @@ impl Workers {
         let subject: Arc<str> = format!("token {}", uri.label()).into();
         let (queue, jobs) = bounded::<Job>(options.queue.max(1));
         let (running, ended) = crossbeam_channel::bounded::<()>(0);
-        let pin_refused = Arc::new(AtomicBool::new(false));
-        let handles = Arc::new(Handles::default());
+        let token = Arc::new(Token {
+            module: module.clone(),
+            uri: uri.clone(),
+            pin: pin.clone(),
+            handles: Arc::default(),
+            fellows: options.workers.max(1),
+            pin_refused: AtomicBool::new(false),
+        });
         let mut threads = Vec::new();
-        for number in 0..options.workers.max(1) {
-            let mut worker = Worker {
-                module: module.clone(),
-                uri: uri.clone(),
-                pin: pin.clone(),
-                session: None,
-                handles: handles.clone(),
-                was_there: false,
-                pin_refused: pin_refused.clone(),
-                fellows: options.workers.max(1),
-            };
+        for number in 0..token.fellows {
+            let mut worker = Worker::new(token.clone());
             worker
                 .open(Instant::now() + options.deadline)
                 .map_err(|failure| failure.into_error("log in", &subject))?;
@@ -138,7 +144,22 @@ impl Workers {
             threads.push(thread.map_err(|e| Error::unavailable("start", "an HSM worker", e))?);
         }
         let alone = [options.queue.max(1), 1].map(Semaphore::new).map(Arc::new).into();
-        Ok(Self { queue: Some(queue), ended, threads, alone, deadline: options.deadline, subject })
+        let (queue, threads) = (Some((queue, running)), Mutex::new(threads));
+        Ok(Self { token, queue, ended, threads, alone, deadline: options.deadline, subject })
+    }
+
+    /// Runs `body` on a new thread with a session of its own, in which [`Place::Here`] is done. Where it
+    /// cannot be opened now, that is tried again later.
+    pub(super) fn join_in(&self, name: String, body: Box<dyn FnOnce() + Send>) -> Result<()> {
+        let worker = Worker::new(self.token.clone());
+        let running = self.queue.as_ref().map(|(_, running)| running.clone());
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            own::run(worker, body);
+            drop(running);
+        });
+        let thread = thread.map_err(|e| Error::unavailable("start", "a thread that signs", e))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
     }
 
     /// Runs `call` on a session.
@@ -148,18 +169,33 @@ impl Workers {
         again: Again,
         call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
-        self.run_witnessed(what, again, call, None).await
+        self.run_until(Instant::now() + self.deadline, what, again, call, None).await
     }
 
-    /// The same, with a witness.
+    /// Runs `call`, which is safe to repeat, with a witness, where it is to be run.
     pub(super) async fn run_witnessed<T: Send + 'static>(
         &self,
         what: &'static str,
-        again: Again,
         call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
-        witness: Option<Box<dyn Witness>>,
+        witness: Box<dyn Witness>,
+        place: Place,
     ) -> Result<T> {
-        self.run_until(Instant::now() + self.deadline, what, again, call, witness).await
+        let until = Instant::now() + self.deadline;
+        let mut witness = Some(witness);
+        if place == Place::Here {
+            let done = own::with(&self.token, |worker| {
+                let of = (what, &*self.subject);
+                worker.carry_out(until, of, Again::Safe, &call, witness.take())
+            });
+            if let Some(done) = done {
+                return done;
+            }
+        }
+        let done = self.run_until(until, what, Again::Safe, call, witness).await;
+        if place == Place::Here && done.is_ok() {
+            own::reopen(&self.token);
+        }
+        done
     }
 
     /// Runs `call` when no other of these runs: it makes or destroys objects, and of two at once SoftHSM now
@@ -189,7 +225,7 @@ impl Workers {
         what: &'static str,
         again: Again,
         call: impl Fn(&mut TokenSession) -> Result<T, Failure> + Send + 'static,
-        mut witness: Option<Box<dyn Witness>>,
+        witness: Option<Box<dyn Witness>>,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let subject = self.subject.clone();
@@ -197,27 +233,13 @@ impl Workers {
             if answer.is_closed() || Instant::now() >= until {
                 return Box::new(|| {});
             }
-            let mut done = match witness.as_mut().map_or(Ok(()), |witness| witness.before()) {
-                Ok(()) => {
-                    let called = worker.call(until, again, &call);
-                    called.map_err(|failure| failure.into_error(what, &subject))
-                }
-                Err(error) => {
-                    witness = None;
-                    Err(error)
-                }
-            };
-            if let Some(witness) = &mut witness
-                && let Err(error) = witness.after(done.as_ref().map(drop))
-            {
-                done = Err(error);
-            }
+            let done = worker.carry_out(until, (what, &subject), again, &call, witness);
             // Nobody may wait any more.
             Box::new(move || drop(answer.send(done)))
         };
         let job = Job { quick: again == Again::Safe, work: Box::new(work) };
         let gone = || Error::unavailable(what, &*self.subject, "its workers have ended");
-        let queue = self.queue.as_ref().ok_or_else(gone)?;
+        let (queue, _) = self.queue.as_ref().ok_or_else(gone)?;
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => self.full(what),
             TrySendError::Closed(_) => gone(),
@@ -246,7 +268,8 @@ impl Drop for Workers {
         if self.ended.recv_timeout(PARTING) == Err(RecvTimeoutError::Disconnected) {
             // Every session is closed. What the module has for each thread goes with the thread, and
             // has to be gone before the process's exit handlers run.
-            for thread in self.threads.drain(..) {
+            let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+            for thread in threads.drain(..) {
                 let _ = thread.join();
             }
         }
@@ -254,6 +277,20 @@ impl Drop for Workers {
 }
 
 impl Worker {
+    fn new(token: Arc<Token>) -> Self {
+        Self { token, session: None, was_there: false }
+    }
+
+    /// Whether it is one of this token's.
+    pub(super) fn is_of(&self, token: &Arc<Token>) -> bool {
+        Arc::ptr_eq(&self.token, token)
+    }
+
+    /// Whether it has a session.
+    pub(super) fn is_open(&self) -> bool {
+        self.session.is_some()
+    }
+
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut answers: Vec<Answer> = Vec::new();
         while let Ok(first) = jobs.recv_blocking() {
@@ -265,14 +302,39 @@ impl Worker {
                 }
                 answers.push(work(&mut self));
                 let (most, longest) = TOGETHER;
-                let waits = jobs.len() >= self.fellows;
+                let waits = jobs.len() >= self.token.fellows;
                 let more = waits && quick && answers.len() < most && begun.elapsed() < longest;
                 next = if more { jobs.try_recv().ok() } else { None };
             }
             answers.drain(..).for_each(|answer| answer());
         }
-        let module = self.module.clone();
-        self.part(*module.life());
+        self.end();
+    }
+
+    /// Closes its session.
+    pub(super) fn end(mut self) {
+        let token = self.token.clone();
+        self.part(*token.module.life());
+    }
+
+    /// Makes a call for somebody, between the two looks of a witness where there is one.
+    fn carry_out<T>(
+        &mut self,
+        until: Instant,
+        (what, subject): (&str, &str),
+        again: Again,
+        call: &impl Fn(&mut TokenSession) -> Result<T, Failure>,
+        witness: Option<Box<dyn Witness>>,
+    ) -> Result<T> {
+        let mut called = || {
+            let called = self.call(until, again, call);
+            called.map_err(|failure| failure.into_error(what, subject))
+        };
+        let Some(mut witness) = witness else { return called() };
+        witness.before()?;
+        let done = called();
+        witness.after(done.as_ref().map(drop))?;
+        done
     }
 
     fn call<T>(
@@ -317,7 +379,7 @@ impl Worker {
         &mut self,
         call: &impl Fn(&mut TokenSession) -> Result<T, Failure>,
     ) -> Option<Result<T, Failure>> {
-        let module = self.module.clone();
+        let module = self.token.module.clone();
         let life = module.life();
         let session = self.session.as_mut()?;
         if !session.is_of(*life) {
@@ -347,15 +409,15 @@ impl Worker {
     }
 
     /// Opens the session where there is none, trying until the deadline; the PIN is tried once.
-    fn open(&mut self, until: Instant) -> Result<(), Failure> {
+    pub(super) fn open(&mut self, until: Instant) -> Result<(), Failure> {
         if self.session.is_some() {
             return Ok(());
         }
-        if self.pin_refused.load(Ordering::Relaxed) {
+        if self.token.pin_refused.load(Ordering::Relaxed) {
             return Err(Failure::Ours(
                 Error::denied(
                     "log in",
-                    format!("token {}", self.uri.label()),
+                    format!("token {}", self.token.uri.label()),
                     "the PIN was refused before and is not tried again",
                 )
                 .hint("correct the PIN in the file that [hsm] pin names, then restart vaultd"),
@@ -371,7 +433,7 @@ impl Worker {
             })
             .call();
         if opened.as_ref().is_err_and(Failure::refuses_pin) {
-            self.pin_refused.store(true, Ordering::Relaxed);
+            self.token.pin_refused.store(true, Ordering::Relaxed);
         }
         self.session = Some(opened.map_err(|failure| {
             match failure {
@@ -387,13 +449,14 @@ impl Worker {
     }
 
     fn log_in(&self) -> Result<TokenSession, Failure> {
-        let life = *self.module.life();
-        let open = || TokenSession::open(&self.module, &self.uri, &self.pin, &self.handles);
+        let Token { module, uri, pin, handles, .. } = &*self.token;
+        let life = *module.life();
+        let open = || TokenSession::open(module, uri, pin, handles);
         open().or_else(|failure| {
             if !failure.ends_module() {
                 return Err(failure);
             }
-            self.module.revive(life)?;
+            module.revive(life)?;
             open()
         })
     }
