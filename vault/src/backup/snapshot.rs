@@ -186,9 +186,11 @@ impl Backups {
         // Where the writer has ended, it knows better why.
         let written = archive.end(read.is_ok()).await;
         let Written { manifest, size, sha256 } = match (read, written) {
-            (Err(error), Ok(_)) => return Err(error),
-            (Err(error), Err(_)) if !is_hand_over(&error) => return Err(error),
-            (_, Ok(written)) => written,
+            (Err(Unread::Failed(error)), _) => return Err(error),
+            (Err(Unread::WriterEnded), Ok(_)) => {
+                return Err(Error::unavailable("make", "a backup", "its writer has ended"));
+            }
+            (Ok(()), Ok(written)) => written,
             // The writer takes no key that is wrapped by another KEK than the store's. The token is
             // asked only then: to find its KEK takes it longer than to wrap a thousand keys.
             (_, Err(error)) => {
@@ -227,7 +229,7 @@ impl Backups {
         mut snapshot: Box<dyn Snapshot>,
         first: Vec<Columns>,
         log: LogStatus,
-    ) -> Result<()> {
+    ) -> Result<(), Unread> {
         let mut page = first;
         for table in Table::ALL.iter().copied().filter(|table| *table != Table::Audit) {
             if table == Table::Keys {
@@ -253,7 +255,11 @@ impl Backups {
 
     /// Every key, in order. What the HSM does for some goes on while others are on their way to the
     /// audit log's disk.
-    async fn all_keys(&self, making: &Making<'_>, snapshot: &mut dyn Snapshot) -> Result<()> {
+    async fn all_keys(
+        &self,
+        making: &Making<'_>,
+        snapshot: &mut dyn Snapshot,
+    ) -> Result<(), Unread> {
         let mut under_way = FuturesOrdered::new();
         let mut more = true;
         loop {
@@ -270,13 +276,17 @@ impl Backups {
     }
 
     /// Keys' lines: each row with its status and, where it is escrowed, its wrapped private half.
-    async fn keys(&self, making: &Making<'_>, mut page: Vec<Columns>) -> Result<Vec<Vec<u8>>> {
+    async fn keys(
+        &self,
+        making: &Making<'_>,
+        mut page: Vec<Columns>,
+    ) -> Result<Vec<Vec<u8>>, Unread> {
         let mut lines = Vec::new();
         for rows in page.chunks_mut(MOST_WRAPPED) {
             let mut escrowed = Vec::new();
             for row in rows.iter() {
                 if status(row) == KeyStatus::Wrapped {
-                    let id: KeyId = text(row, "id").parse()?;
+                    let id: KeyId = text(row, "id").parse().map_err(Error::from)?;
                     escrowed.push((id, text(row, "name").to_owned()));
                 }
             }
@@ -291,7 +301,9 @@ impl Backups {
                     match wrapped.next() {
                         Some(Escrowed::Wrapped(key)) => blob = Some(as_written(&key)),
                         Some(Escrowed::Gone(state)) => change_state(row, state),
-                        None => return Err(Error::internal("wrap", "keys", "one has no answer")),
+                        None => {
+                            return Err(Error::internal("wrap", "keys", "one has no answer").into());
+                        }
                     }
                 }
                 let status = status(row);
@@ -305,26 +317,40 @@ impl Backups {
     }
 }
 
+/// Why not everything was read.
+enum Unread {
+    /// Nobody takes it any more; the writer's own error says more than this.
+    WriterEnded,
+    Failed(Error),
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Making<'_> {
-    async fn hand_over(&self, table: Table, lines: Vec<Vec<u8>>) -> Result<()> {
+    async fn hand_over(&self, table: Table, lines: Vec<Vec<u8>>) -> Result<(), Unread> {
         if self.stopping.is_cancelled() || self.out.is_closed() {
             return Err(Error::unavailable(
                 "make",
                 "a backup",
                 "the vault is stopping, or its reader has hung up",
-            ));
+            )
+            .into());
         }
         match self.archive.rows(table, lines).await {
             true => Ok(()),
-            false => Err(ended()),
+            false => Err(Unread::WriterEnded),
         }
     }
 
-    async fn left_out(&self, row: &Columns) -> Result<()> {
+    async fn left_out(&self, row: &Columns) -> Result<(), Unread> {
         let column = |name: &str| text(row, name).to_owned();
         let left_out =
             LeftOut { id: column("id"), name: column("name"), purpose: column("purpose") };
-        self.out.send(Event::LeftOut(left_out)).await.map_err(|_| ended())
+        self.out.send(Event::LeftOut(left_out)).await.map_err(|_| Unread::WriterEnded)
     }
 }
 
@@ -345,17 +371,6 @@ fn record(summary: &Summary, location: &str) -> BackupRecord {
             _ => BackupState::Storing,
         },
     }
-}
-
-/// The writer's own error says more than this.
-fn ended() -> Error {
-    Error::unavailable("make", "a backup", HAND_OVER)
-}
-
-const HAND_OVER: &str = "its writer has ended";
-
-fn is_hand_over(error: &Error) -> bool {
-    error.why == HAND_OVER
 }
 
 fn replaced() -> Error {
