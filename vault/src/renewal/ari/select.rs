@@ -187,7 +187,7 @@ mod tests {
         }
 
         /// The wildest CA has a certificate replaced at most once in a while: most often one of a day,
-        /// which is not young any more after a third of it.
+        /// which is not young any more after a quarter of it.
         #[test]
         fn no_window_has_a_certificate_renewed_without_end(lifetime in 86_400i64..40_000_000, seed: u64) {
             let life = Duration::seconds(lifetime);
