@@ -6,15 +6,11 @@
 //! or takes long the HSM's workers have ([`Place`](crate::keystore::Place)).
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     thread,
 };
 
-use futures_util::future::BoxFuture;
-use tokio::{runtime::Builder, sync::mpsc};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -22,12 +18,6 @@ use tokio_util::{
 
 use crate::error::{Error, Result};
 use crate::signing::Signing;
-
-/// Connections that may be on their way to one lane.
-const ON_THE_WAY: usize = 64;
-
-/// What is done on a lane.
-type Work = BoxFuture<'static, ()>;
 
 /// The lanes. They start when the first connection comes, and end with the vault.
 pub(super) struct Lanes {
@@ -37,11 +27,10 @@ pub(super) struct Lanes {
     stopping: CancellationToken,
 }
 
-#[derive(Clone)]
 struct Lane {
-    work: mpsc::Sender<Work>,
-    /// How much is on it.
-    load: Arc<AtomicUsize>,
+    runtime: Handle,
+    /// What is done on it.
+    works: TaskTracker,
 }
 
 impl Lanes {
@@ -55,73 +44,49 @@ impl Lanes {
     /// Does this on the lane that has the least to do.
     ///
     /// # Errors
-    /// `Unavailable` where there is no thread to be had, or the vault stops.
-    pub(super) async fn carry(&self, signing: &Signing, work: Work) -> Result<()> {
-        let lane = self.emptiest(signing)?;
-        let load = Load::of(&lane);
-        let work = Box::pin(async move {
-            work.await;
-            drop(load);
-        });
-        lane.work.send(work).await.map_err(|_| unavailable("the vault stops"))
+    /// `Unavailable` where there is no thread to be had.
+    pub(super) fn carry(
+        &self,
+        signing: &Signing,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = lanes.iter().any(|lane| lane.works.is_empty());
+        if !idle && lanes.len() < self.most {
+            let lane = self.start(signing, lanes.len())?;
+            lanes.push(lane);
+        }
+        let least = lanes.iter().min_by_key(|lane| lane.works.len());
+        let lane = least.ok_or_else(|| unavailable("there is no thread for it"))?;
+        lane.works.spawn_on(work, &lane.runtime);
+        Ok(())
     }
 
-    fn emptiest(&self, signing: &Signing) -> Result<Lane> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = lanes.iter().any(|lane| lane.load.load(Ordering::Relaxed) == 0);
-        if !idle && lanes.len() < self.most {
-            let (work, waiting) = mpsc::channel(ON_THE_WAY);
-            let (stopping, call) = (self.stopping.clone(), self.calls.token());
-            let name = format!("lane-{}", lanes.len());
-            signing.thread_with_session(name, Box::new(move || run(waiting, &stopping, call)))?;
-            lanes.push(Lane { work, load: Arc::default() });
-        }
-        let least = lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed));
-        least.cloned().ok_or_else(|| unavailable("there is no thread for it"))
+    fn start(&self, signing: &Signing, number: usize) -> Result<Lane> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(unavailable)?;
+        let lane = Lane { runtime: runtime.handle().clone(), works: TaskTracker::new() };
+        let (works, stopping) = (lane.works.clone(), self.stopping.clone());
+        let call = self.calls.token();
+        let body = Box::new(move || run(runtime, &works, &stopping, call));
+        signing.thread_with_session(format!("lane-{number}"), body)?;
+        Ok(lane)
     }
 }
 
-fn unavailable(why: &str) -> Error {
+fn unavailable(why: impl std::fmt::Display) -> Error {
     Error::unavailable("open", "a connection for signatures", why)
 }
 
-/// Counts as work on a lane while it is there.
-struct Load(Arc<AtomicUsize>);
-
-impl Load {
-    fn of(lane: &Lane) -> Self {
-        lane.load.fetch_add(1, Ordering::Relaxed);
-        Self(lane.load.clone())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A lane's thread.
-fn run(mut waiting: mpsc::Receiver<Work>, stopping: &CancellationToken, call: TaskTrackerToken) {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return tracing::error!(%error, "a lane for signatures cannot be watched"),
-    };
-    let works = TaskTracker::new();
+fn run(
+    runtime: Runtime,
+    works: &TaskTracker,
+    stopping: &CancellationToken,
+    call: TaskTrackerToken,
+) {
     runtime.block_on(async {
-        loop {
-            tokio::select! {
-                () = stopping.cancelled() => break,
-                work = waiting.recv() => match work {
-                    Some(work) => drop(works.spawn(work)),
-                    None => break,
-                }
-            }
-        }
-        waiting.close();
-        while let Some(work) = waiting.recv().await {
-            works.spawn(work);
-        }
+        stopping.cancelled().await;
         works.close();
         works.wait().await;
     });

@@ -84,16 +84,16 @@ impl TlsSigning {
             let (sink, up) = Frame::new(stream, Frames::default()).split();
             signer.serve(up, Down::new(sink), stopping.cancelled_owned()).await;
         };
-        self.lanes.carry(&signing, Box::pin(serve)).await
+        self.lanes.carry(&signing, serve)
     }
 
     /// Who signs on a connection, or a refusal.
-    async fn signer(&self, peer: &PeerInfo) -> Result<Signer> {
+    async fn signer(&self, peer: &PeerInfo) -> Result<Arc<Signer>> {
         let (who, agent) = self.context.agent(Some(peer)).await?;
         let rooms = self.context.rooms()?.clone();
-        let recent = Arc::<Recent<_>>::default();
+        let recent = Recent::default();
         rooms.keyless.usable(&agent, &recent).await?;
-        Ok(Signer { rooms, who, agent, recent })
+        Ok(Arc::new(Signer { rooms, who, agent, recent }))
     }
 }
 
@@ -124,6 +124,12 @@ impl Down {
         Ok(())
     }
 
+    /// Says something and waits until the agent has taken it.
+    async fn deliver(&mut self, message: v1::TlsSignAnswers) -> io::Result<()> {
+        self.say(message).await?;
+        self.taken().await
+    }
+
     async fn answer(&mut self, answers: Vec<v1::TlsSignAnswer>) -> io::Result<()> {
         self.say(v1::TlsSignAnswers { answers, ended: None }).await
     }
@@ -145,18 +151,22 @@ impl Down {
 }
 
 /// Signs for one agent.
-#[derive(Clone)]
 struct Signer {
     rooms: Arc<Rooms>,
     who: Principal,
     agent: AgentName,
     /// What it may use, as it was read last.
-    recent: Arc<Recent<Arc<UsableKeys>>>,
+    recent: Recent<Arc<UsableKeys>>,
 }
 
 impl Signer {
     /// Signs until the agent hangs up or may not any more, the connection is old, or the vault stops.
-    async fn serve(self, mut up: Up, mut down: Down, stopping: impl Future<Output = ()>) {
+    async fn serve(
+        self: Arc<Self>,
+        mut up: Up,
+        mut down: Down,
+        stopping: impl Future<Output = ()>,
+    ) {
         let mut under_way = FuturesUnordered::new();
         let ended = tokio::select! {
             () = stopping => Ok(()),
@@ -165,19 +175,18 @@ impl Signer {
         };
         // Carried to its end whoever hangs up, as every call is.
         while let Some(answers) = ready(&mut under_way).await {
-            if let Err(error) = async {
-                down.answer(answers).await?;
-                down.taken().await
-            }
-            .await
-            {
-                tracing::debug!(%error, "nobody waits any more for signatures that had begun");
-            }
+            // Nobody may listen any more.
+            let _ = down.deliver(v1::TlsSignAnswers { answers, ended: None }).await;
         }
         down.end(ended).await;
     }
 
-    async fn run(&self, up: &mut Up, down: &mut Down, under_way: &mut UnderWay) -> Result<()> {
+    async fn run(
+        self: &Arc<Self>,
+        up: &mut Up,
+        down: &mut Down,
+        under_way: &mut UnderWay,
+    ) -> Result<()> {
         let mut changes = self.rooms.hub.watch();
         if down.answer(Vec::new()).await.is_err() {
             return Ok(());
@@ -229,7 +238,7 @@ impl Signer {
 
     /// Begins with a message and with what else has come already.
     async fn begin(
-        &self,
+        self: &Arc<Self>,
         first: v1::TlsSignRequests,
         up: &mut Up,
         under_way: &mut UnderWay,
@@ -256,7 +265,7 @@ impl Signer {
     }
 
     async fn answer(
-        self,
+        self: Arc<Self>,
         usable: Arc<UsableKeys>,
         request: v1::TlsSignRequest,
         place: Place,

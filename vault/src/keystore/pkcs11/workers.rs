@@ -379,8 +379,8 @@ impl Worker {
         &mut self,
         call: &impl Fn(&mut TokenSession) -> Result<T, Failure>,
     ) -> Option<Result<T, Failure>> {
-        let module = self.token.module.clone();
-        let life = module.life();
+        let token = self.token.clone();
+        let life = token.module.life();
         let session = self.session.as_mut()?;
         if !session.is_of(*life) {
             // Another worker has revived the module since this session was opened.
