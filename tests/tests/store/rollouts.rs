@@ -60,6 +60,10 @@ async fn wanted(store: &SqlStore) -> Vec<Option<u64>> {
     for agent in ["web1", "web2", "web3"] {
         all.push(store.wanted_version(&name("shop"), &name(agent)).await.unwrap());
     }
+    // What is read of all of them at once says the same.
+    let rolled_out = store.rolled_out(&name("shop")).await.unwrap();
+    let sent = |agent| rolled_out.as_ref().map(|sent| sent.wanted_version(&name(agent)));
+    assert_eq!(["web1", "web2", "web3"].map(sent).as_slice(), all);
     all
 }
 

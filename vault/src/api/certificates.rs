@@ -11,7 +11,8 @@ use vault_proto::{
     v1::{self, certificate_service_server::CertificateService},
 };
 
-use super::{Context, convert, plan, rollouts};
+use super::rollouts::{self, Spread};
+use super::{Context, convert, plan};
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
@@ -102,7 +103,9 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         current => context.store.version(&record.name, current).await?,
     };
     let plan = issuer.renewal_plan(&record, version.as_ref()).await?;
-    let deployments = rollouts::deployments(context, &record).await?;
+    let Spread { deployments, rollout, canary } = Spread::read(context, &record).await?;
+    let (rollout_state, rollout_detail) =
+        rollout.map(|rollout| (rollout.state.to_string(), rollout.detail)).unwrap_or_default();
     let Watched { check, staple } = watched(context, &record).await?;
     let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
@@ -111,7 +114,6 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
     let orders_with = record.account_in_turn().to_string();
     let wanted = record.preferred_chain.as_deref().zip(version.as_ref());
     let chain_note = wanted.and_then(|(issuer, v)| preferred::note(&v.chain_pem, issuer));
-    let rollout = rollouts::summary(context, &record.name).await?;
     Ok(v1::Certificate {
         name: record.name.to_string(),
         account: record.account.to_string(),
@@ -147,9 +149,9 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         renewal_window_end: plan.window.map(|window| convert::timestamp(window.end)),
         explanation_url: plan.explanation.map(String::from).unwrap_or_default(),
         renewal_reason: plan.reason.to_string(),
-        rollout_state: rollout.state,
-        canary: rollout.canary,
-        rollout_detail: rollout.detail,
+        rollout_state,
+        canary,
+        rollout_detail,
         revocation: check.as_ref().map(|c| c.status.to_string()).unwrap_or_default(),
         revocation_source: check.as_ref().map(|c| c.source.clone()).unwrap_or_default(),
         revocation_checked_at: check.as_ref().map(|c| convert::timestamp(c.checked_at)),

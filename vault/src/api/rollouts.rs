@@ -7,7 +7,7 @@ use vault_proto::{
 
 use super::{Context, convert};
 use crate::error::{Error, Result};
-use crate::store::CertificateRecord;
+use crate::store::{CertificateRecord, RolloutRecord};
 
 /// What an operator does with a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,47 +54,57 @@ pub(super) fn agent(name: &str) -> Result<Option<AgentName>> {
     }
 }
 
-/// Where a certificate goes, with what each agent is sent.
-pub(super) async fn deployments(
-    context: &Context,
-    certificate: &CertificateRecord,
-) -> Result<Vec<v1::Deployment>> {
-    let (store, name) = (&context.store, &certificate.name);
-    let mut all = Vec::new();
-    for deployment in store.deployments_of(name).await? {
-        let wanted = store.wanted_version(name, &deployment.agent).await?;
-        let wanted_version = wanted.unwrap_or(certificate.current_version);
-        all.push(v1::Deployment { wanted_version, ..v1::Deployment::from(deployment) });
-    }
-    Ok(all)
+/// Where a certificate goes and how its rollout is: what is said of both is of one moment.
+pub(super) struct Spread {
+    pub(super) deployments: Vec<v1::Deployment>,
+    pub(super) rollout: Option<RolloutRecord>,
+    /// The agent that is asked first, or shall be.
+    pub(super) canary: String,
 }
 
-/// A certificate's rollout without its agents.
-pub(super) async fn summary(context: &Context, name: &CertificateName) -> Result<v1::Rollout> {
-    let chosen = context.store.canary(name).await?;
-    let rollout = context.store.rollout(name).await?;
-    let canary = rollout.as_ref().and_then(|rollout| rollout.canary.clone()).or(chosen);
-    let canary = canary.map(|agent| agent.to_string()).unwrap_or_default();
-    let certificate = name.to_string();
-    Ok(match rollout {
-        Some(rollout) => v1::Rollout {
-            certificate,
-            version: rollout.version,
-            base_version: rollout.base,
-            state: rollout.state.to_string(),
-            canary,
-            since: Some(convert::timestamp(rollout.since)),
-            detail: rollout.detail,
-            deployments: Vec::new(),
-        },
-        None => v1::Rollout { certificate, canary, ..v1::Rollout::default() },
-    })
+impl Spread {
+    pub(super) async fn read(context: &Context, certificate: &CertificateRecord) -> Result<Self> {
+        let (store, name) = (&context.store, &certificate.name);
+        let rolled_out = store.rolled_out(name).await?;
+        // One of a version that was issued since the certificate was read says nothing of it.
+        let current = certificate.current_version;
+        let rolled_out = rolled_out.filter(|rolled_out| rolled_out.rollout.version == current);
+        let deployments = store.deployments_of(name).await?.into_iter().map(|deployment| {
+            let sent = rolled_out.as_ref().map(|sent| sent.wanted_version(&deployment.agent));
+            let wanted_version = sent.unwrap_or(current);
+            v1::Deployment { wanted_version, ..v1::Deployment::from(deployment) }
+        });
+        let deployments = deployments.collect();
+        let rollout = rolled_out.map(|rolled_out| rolled_out.rollout);
+        let asked = rollout.as_ref().and_then(|rollout| rollout.canary.clone());
+        let canary = match asked {
+            Some(asked) => Some(asked),
+            None => store.canary(name).await?,
+        };
+        let canary = canary.map(|agent| agent.to_string()).unwrap_or_default();
+        Ok(Self { deployments, rollout, canary })
+    }
 }
 
 /// A certificate's rollout.
 pub(super) async fn whole(context: &Context, name: &CertificateName) -> Result<v1::Rollout> {
     let certificate = context.rooms()?.issuer.find(name).await?;
-    let deployments = deployments(context, &certificate).await?;
-    let version = certificate.current_version;
-    Ok(v1::Rollout { version, deployments, ..summary(context, name).await? })
+    let Spread { deployments, rollout, canary } = Spread::read(context, &certificate).await?;
+    let shown = v1::Rollout {
+        certificate: name.to_string(),
+        version: certificate.current_version,
+        canary,
+        deployments,
+        ..v1::Rollout::default()
+    };
+    Ok(match rollout {
+        None => shown,
+        Some(rollout) => v1::Rollout {
+            base_version: rollout.base,
+            state: rollout.state.to_string(),
+            since: Some(convert::timestamp(rollout.since)),
+            detail: rollout.detail,
+            ..shown
+        },
+    })
 }

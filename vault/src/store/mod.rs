@@ -35,7 +35,7 @@ pub use recent::Recent;
 pub use records::*;
 pub use renewal_info::{RenewalInfoRecord, RenewalInfos};
 pub use revocations::{RevocationCheck, RevocationStatus, Revocations, Staple};
-pub use rollouts::{RolloutRecord, RolloutState, Rollouts};
+pub use rollouts::{RolledOut, RolloutRecord, RolloutState, Rollouts};
 
 use crate::error::Result;
 

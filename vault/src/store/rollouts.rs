@@ -56,12 +56,33 @@ pub struct RolloutRecord {
     pub revision: u64,
 }
 
+/// A rollout with what each agent is sent in its course, both as they were in one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledOut {
+    /// The rollout.
+    pub rollout: RolloutRecord,
+    /// The versions that it has chosen, by agent.
+    pub chosen: BTreeMap<AgentName, u64>,
+}
+
+impl RolledOut {
+    /// The version that an agent shall hold.
+    pub fn wanted_version(&self, agent: &AgentName) -> u64 {
+        match self.rollout.state.is_open() {
+            true => self.rollout.version,
+            false => self.chosen.get(agent).copied().unwrap_or(self.rollout.base),
+        }
+    }
+}
+
 /// Rollouts' rows, one for each certificate at most. [`record_issuance`](super::Certificates) begins
 /// one for a version that is not the first and goes to several agents.
 #[async_trait]
 pub trait Rollouts: Send + Sync {
     /// A certificate's rollout.
     async fn rollout(&self, certificate: &CertificateName) -> Result<Option<RolloutRecord>>;
+    /// A certificate's rollout with what each agent is sent.
+    async fn rolled_out(&self, certificate: &CertificateName) -> Result<Option<RolledOut>>;
     /// Every rollout that is not `Done`, by certificate.
     async fn unfinished_rollouts(&self) -> Result<Vec<RolloutRecord>>;
     /// Moves a rollout on from what it was, together with what each agent is sent; `false` where
