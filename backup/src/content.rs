@@ -83,19 +83,26 @@ impl Content {
         &self.counts
     }
 
-    /// Nothing more comes: holds the whole against the facts; answers how much there is.
+    /// Nothing more comes: holds the audit log against its checkpoint.
+    ///
+    /// # Errors
+    /// Where it ends elsewhere.
+    pub fn log_ends(&self, facts: &Facts) -> Result<(), String> {
+        let Chain { records, head } = &self.chain;
+        if (*records, head) == (facts.audit.sequence, &facts.audit.head) {
+            return Ok(());
+        }
+        Err(format!(
+            "the audit log ends at record {records} and not at its checkpoint {}, or is another log",
+            facts.audit.sequence
+        ))
+    }
+
+    /// Nothing more comes: holds the rest against the facts; answers how much there is.
     ///
     /// # Errors
     /// What does not fit.
     pub fn end(&self, facts: &Facts) -> Result<Counts, String> {
-        let Chain { records, head } = &self.chain;
-        if (*records, head) != (facts.audit.sequence, &facts.audit.head) {
-            return Err(format!(
-                "the audit log ends at record {records} and not at its checkpoint {}, or is \
-                 another log",
-                facts.audit.sequence
-            ));
-        }
         let vault = self.vault.as_ref().ok_or("the settings do not say which vault it is of")?;
         if vault.id != facts.vault_id {
             return Err(format!("its settings are of vault {}", vault.id));

@@ -1,5 +1,7 @@
 //! What can be wrong with a backup and with what it is opened by.
 
+use crate::{Table, writer};
+
 /// Why a backup does not hold or cannot be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -14,6 +16,8 @@ pub enum Fault {
     Broken {
         /// Where: a member, a line of it, or a place in the file.
         place: String,
+        /// Which rows that concerns, where it does not concern the whole.
+        table: Option<Table>,
         /// Why it does not hold.
         why: String,
     },
@@ -27,7 +31,24 @@ impl Fault {
 
     /// It does not hold at a place.
     pub fn broken(place: impl Into<String>, why: impl ToString) -> Self {
-        Self::Broken { place: place.into(), why: plain(&why.to_string()) }
+        let place = place.into();
+        let member = place.split([' ', ',']).next().unwrap_or_default();
+        let table = writer::table_of(member);
+        Self::Broken { place, table, why: plain(&why.to_string()) }
+    }
+
+    /// It concerns these rows, though it is seen elsewhere.
+    #[must_use]
+    pub(crate) fn of(self, rows: Table) -> Self {
+        match self {
+            Self::Broken { place, why, .. } => Self::Broken { place, table: Some(rows), why },
+            given @ Self::Given { .. } => given,
+        }
+    }
+
+    /// Whether it concerns these rows.
+    pub fn is_of(&self, rows: Table) -> bool {
+        matches!(self, Self::Broken { table: Some(table), .. } if *table == rows)
     }
 }
 

@@ -205,6 +205,8 @@ impl<R: BufRead> Reader<R> {
         if said != read {
             return Err(broken(format!("it names {said} parts and there are {read}")));
         }
+        let log = self.content.log_ends(&self.facts);
+        log.map_err(|why| broken(why).of(Table::Audit))?;
         let counts = self.content.end(&self.facts).map_err(broken)?;
         if counts != manifest.counts {
             return Err(broken(format!("it counts {:?}; there are {counts:?}", manifest.counts)));

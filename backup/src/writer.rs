@@ -89,9 +89,9 @@ impl<W: Write> Writer<W> {
     /// written.
     pub fn finish(mut self) -> io::Result<(Manifest, W)> {
         self.part()?;
-        let counts = self
-            .content
-            .end(&self.facts)
+        let log = self.content.log_ends(&self.facts);
+        let counts = log
+            .and_then(|()| self.content.end(&self.facts))
             .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
         let manifest = Manifest { facts: self.facts, parts: self.parts, counts };
         member::write(&mut self.out, MANIFEST, &json(&manifest)?)?;
@@ -110,6 +110,12 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// The name of the part that has `before` parts before it.
 pub(crate) fn part_name(before: usize, table: Table) -> String {
     format!("{:06}-{table}.jsonl", before + 1)
+}
+
+/// Of which table a member's name makes it a part.
+pub(crate) fn table_of(member: &str) -> Option<Table> {
+    let table = member.split_once('-')?.1.strip_suffix(".jsonl")?;
+    Table::ALL.iter().copied().find(|known| known.as_str() == table)
 }
 
 /// As facts and manifest are written.

@@ -10,7 +10,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use testkit::{escrow::Escrowed, programs::Ended};
-use vault_backup::{Fault, Identities, Recipients};
+use vault_backup::{Fault, Identities, Recipients, Table};
 
 /// How many.
 const CORRUPTIONS: u32 = 1000;
@@ -246,13 +246,29 @@ fn of_a_thousand_corruptions_none_verifies_none_crashes_and_each_says_why() {
                 prop_assert!(header, "{why}");
                 Ok(())
             }
-            Ok(Err(Fault::Broken { place, why })) => {
+            Ok(Err(Fault::Broken { place, why, .. })) => {
                 prop_assert!(!place.is_empty() && !why.is_empty());
                 Ok(())
             }
         }
     });
     judged.unwrap();
+}
+
+#[test]
+fn what_does_not_hold_is_known_by_its_table() {
+    let backup = Backup::new();
+    let last = backup.members().len() - 1;
+    let fault = |harm| found(&backup.identities, &backup.harmed(&harm).unwrap()).unwrap_err();
+    let (keys, audit) = (fault(Harm::Lines(2, 0, 1)), fault(Harm::Lines(last - 1, 0, 1)));
+    let whole = fault(Harm::Drop(last));
+    for (fault, table) in [(&keys, Table::Keys), (&audit, Table::Audit)] {
+        assert!(fault.is_of(table), "{fault}");
+    }
+    for table in Table::ALL {
+        assert!(!whole.is_of(*table), "{whole}: {table}");
+        assert!(*table == Table::Audit || !audit.is_of(*table), "{audit}: {table}");
+    }
 }
 
 #[test]

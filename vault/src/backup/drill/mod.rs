@@ -19,7 +19,7 @@ use std::{
 };
 
 use vault_backup::{
-    Fault, Identities, Manifest, Reader,
+    Fault, Identities, Manifest, Reader, Table,
     drill::{Check, End, Event, Name, Phase},
 };
 use zeroize::Zeroizing;
@@ -109,7 +109,7 @@ pub async fn hold(request: Request, clock: &dyn Clock, say: &Say) -> Result<()> 
 fn broken(say: &Say, fault: &Fault) {
     let why = fault.to_string();
     say(Event::Check(Check::failed(Name::Archive, &why)));
-    let in_log = why.contains("audit log") || why.contains("-audit.jsonl");
+    let in_log = fault.is_of(Table::Audit);
     if in_log {
         say(Event::Check(Check::failed(Name::Audit, why)));
     }
