@@ -56,12 +56,17 @@ impl Transport {
             .map_err(|e| Error::internal("set up", "TLS", e))?
             .with_root_certificates(roots(root_pem)?)
             .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // A request is a head and a body; the body is not to wait until the CA's system has confirmed
+        // the head, which it is in no hurry to do.
+        tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_only()
             .enable_http1()
             .enable_http2()
-            .build();
+            .wrap_connector(tcp);
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             timeout: options.request_timeout,

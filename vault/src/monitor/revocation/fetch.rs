@@ -45,11 +45,14 @@ impl Fetch {
             .map_err(|e| Error::internal("set up", "TLS", e))?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(tcp);
         // Nobody is asked again within the minute: a connection that is kept would keep others waiting.
         let client =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
