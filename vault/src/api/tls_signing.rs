@@ -187,7 +187,7 @@ impl Signer {
         down: &mut Down,
         under_way: &mut UnderWay,
     ) -> Result<()> {
-        let mut changes = self.rooms.hub.watch();
+        let mut closings = self.rooms.hub.closings();
         if down.answer(Vec::new()).await.is_err() {
             return Ok(());
         }
@@ -195,7 +195,7 @@ impl Signer {
             tokio::select! {
                 // What is signed here goes out before the next is read.
                 biased;
-                heard = changes.changed() => {
+                heard = closings.changed() => {
                     // An agent that is evicted is not waited for until it asks.
                     if heard.is_err() {
                         return Ok(());

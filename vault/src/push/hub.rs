@@ -42,6 +42,10 @@ pub struct Hub {
     pub(super) patience: time::Duration,
     /// Counts changes of anything that a watcher may look at.
     revision: watch::Sender<u64>,
+    /// Counts what agents said of challenges, and their comings and goings.
+    heard: watch::Sender<u64>,
+    /// Counts sessions that were ended because their agents may not have any.
+    closings: watch::Sender<u64>,
 }
 
 struct Handle {
@@ -80,6 +84,8 @@ impl Hub {
             rollouts: Pending::default(),
             patience,
             revision: watch::Sender::new(0),
+            heard: watch::Sender::new(0),
+            closings: watch::Sender::new(0),
         })
     }
 
@@ -96,6 +102,7 @@ impl Hub {
         self.presented().retain(|(name, _), _| *name != agent);
         // Somebody may be waiting for it.
         self.rollouts.mark_all();
+        count(&self.heard);
         self.bump();
         Session { hub: self.clone(), agent, id, pending, closed }
     }
@@ -105,7 +112,13 @@ impl Hub {
         if let Some(handle) = self.sessions().remove(agent) {
             handle.closed.cancel();
         }
+        count(&self.closings);
         self.bump();
+    }
+
+    /// Changes whenever an agent's session was ended because it may not have one any more.
+    pub fn closings(&self) -> watch::Receiver<u64> {
+        self.closings.subscribe()
     }
 
     /// Ends every session: the vault stops, agents reconnect to the next.
@@ -162,7 +175,7 @@ impl Hub {
 
     /// Something changed that no agent gets to see: watchers look.
     pub fn bump(&self) {
-        self.revision.send_modify(|revision| *revision += 1);
+        count(&self.revision);
     }
 
     pub(super) fn note_presented(
@@ -175,6 +188,7 @@ impl Hub {
         if self.is_connected(agent) {
             self.presented().insert((agent.clone(), token.to_owned()), outcome);
         }
+        count(&self.heard);
         self.bump();
     }
 
@@ -211,10 +225,14 @@ impl Hub {
     }
 }
 
+fn count(changes: &watch::Sender<u64>) {
+    changes.send_modify(|count| *count += 1);
+}
+
 #[async_trait]
 impl ChallengePresenter for Hub {
     async fn present(&self, name: &CertificateName, challenges: &[Challenge]) -> Result<()> {
-        let mut revision = self.watch();
+        let mut heard = self.heard.subscribe();
         let agents: BTreeSet<AgentName> =
             self.store.deployments_of(name).await?.into_iter().map(|d| d.agent).collect();
         if agents.is_empty() {
@@ -228,7 +246,7 @@ impl ChallengePresenter for Hub {
         self.bump();
         let waited = tokio::time::timeout(PRESENT_DEADLINE, async {
             while !self.all_presented(&agents, challenges)? {
-                if revision.changed().await.is_err() {
+                if heard.changed().await.is_err() {
                     break;
                 }
             }
