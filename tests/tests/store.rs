@@ -15,6 +15,7 @@ mod store {
     mod desired;
     mod drills;
     mod history;
+    mod in_use;
     mod issuance;
     mod keys;
     mod opening;

@@ -5,7 +5,7 @@
 //! began with it go on until they end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -23,10 +23,7 @@ use crate::error::{Error, Result};
 use crate::keystore::{Place, Signature, ToSign};
 use crate::policy::Principal;
 use crate::signing::Signing;
-use crate::store::{
-    AgentStatus, CertificateRecord, Custody, KeyRecord, KeyState, Recent, Store, TlsUse,
-    VersionRecord,
-};
+use crate::store::{AgentStatus, KeyRecord, Recent, Store, TlsUse};
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
@@ -133,21 +130,11 @@ impl Keyless {
 
     async fn find(&self, agent: &AgentName) -> Result<UsableKeys> {
         self.active(agent).await?;
-        let mut usable = UsableKeys::default();
-        for deployment in self.store.deployments_on(agent).await? {
-            let Some(certificate) = self.store.certificate(&deployment.certificate).await? else {
-                continue;
-            };
-            for version in versions_in_use(self.store.as_ref(), &certificate, &*self.clock).await? {
-                let Some(id) = version.key_id else { continue };
-                let Some(key) = self.store.key(id).await? else { continue };
-                if matches!(key.state, KeyState::Active | KeyState::Retired) {
-                    let tls_use = certificate.tls_use;
-                    usable.0.insert(id, UsableKey { key, tls_use, pace: Pace::default() });
-                }
-            }
-        }
-        Ok(usable)
+        let keys = self.store.keys_in_use_on(agent, self.clock.now()).await?;
+        let usable = keys
+            .into_iter()
+            .map(|(key, tls_use)| (key.id, UsableKey { key, tls_use, pace: Pace::default() }));
+        Ok(UsableKeys(usable.collect()))
     }
 
     /// Signs for an agent's web server.
@@ -181,56 +168,6 @@ impl Keyless {
         }
         signed
     }
-}
-
-/// The versions of a certificate whose keys web servers may use: those of [`in_use_of`].
-///
-/// # Errors
-/// Where the store cannot be read.
-async fn versions_in_use(
-    store: &dyn Store,
-    certificate: &CertificateRecord,
-    clock: &dyn Clock,
-) -> Result<Vec<VersionRecord>> {
-    match certificate.custody {
-        Custody::Agent => Ok(Vec::new()),
-        Custody::Vault => {
-            let versions = store.versions(&certificate.name).await?;
-            in_use_of(store, certificate, versions, clock).await
-        }
-    }
-}
-
-/// Of all `versions` of a certificate, newest first, those whose keys web servers may use: in date, one for
-/// each key. A revoked one is among them only while it is in force or held by an agent: its successor is on
-/// its way, and until that is proven the site stays up.
-///
-/// # Errors
-/// Where the store cannot be read.
-pub async fn in_use_of(
-    store: &dyn Store,
-    certificate: &CertificateRecord,
-    versions: Vec<VersionRecord>,
-    clock: &dyn Clock,
-) -> Result<Vec<VersionRecord>> {
-    if certificate.custody != Custody::Vault {
-        return Ok(Vec::new());
-    }
-    let now = clock.now();
-    let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
-    let mut in_place = vec![certificate.current_version];
-    if versions.iter().any(|version| version.revoked.is_some()) {
-        let deployments = store.deployments_of(&certificate.name).await?;
-        in_place.extend(deployments.iter().map(|deployment| deployment.held_version));
-    }
-    for version in versions {
-        let replaced = version.revoked.is_some() && !in_place.contains(&version.version);
-        let counts = version.not_after > now && !replaced;
-        if counts && seen.insert(version.key_id) {
-            all.push(version);
-        }
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

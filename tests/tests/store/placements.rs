@@ -16,6 +16,7 @@ use super::{
 promises! {
     what_was_placed_is_read_as_it_was_and_by_its_last_change
     an_order_s_end_is_its_placement_s
+    what_is_asked_for_anew_ends_what_was_not_heard_of
     a_placement_outlives_its_certificate
     what_is_old_is_forgotten
     certificates_are_planned_with_what_is_in_force_and_what_is_open
@@ -62,6 +63,26 @@ async fn what_was_placed_is_read_as_it_was_and_by_its_last_change(world: World) 
     assert_eq!(store.placements_since(start()).await.unwrap(), all);
     let since = start() + Duration::seconds(2);
     assert_eq!(store.placements_since(since).await.unwrap(), all[2..]);
+}
+
+async fn what_is_asked_for_anew_ends_what_was_not_heard_of(world: World) {
+    let store = &world.store;
+    let (_, order) = put_order(store).await;
+    let other = OrderRecord { id: OrderId::random(), ..order.clone() };
+    let (first, elsewhere) = (placement(&order), placement(&other));
+    store.begin_placement(&first).await.unwrap();
+    store.begin_placement(&elsewhere).await.unwrap();
+    let later = start() + Duration::minutes(1);
+    let again = PlacementRecord { placed_at: later, changed_at: later, ..placement(&order) };
+    store.begin_placement(&again).await.unwrap();
+    let all = store.placements_since(start()).await.unwrap();
+    let ended = PlacementRecord { state: PlacementState::Failed, changed_at: later, ..first };
+    for expected in [&ended, &elsewhere, &again] {
+        assert!(all.contains(expected), "{expected:?}: {all:?}");
+    }
+    // Not even what was asked for before counts as ended where the rest cannot be noted.
+    assert!(store.begin_placement(&again).await.is_err(), "it is there already");
+    assert_eq!(store.placements_since(start()).await.unwrap(), all);
 }
 
 async fn an_order_s_end_is_its_placement_s(world: World) {

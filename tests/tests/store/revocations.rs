@@ -6,7 +6,7 @@ use vault::store::{
 };
 
 use super::{
-    records::{put_agents, put_order, start, version},
+    records::{name, put_agents, put_order, start, version},
     world::World,
 };
 
@@ -83,7 +83,9 @@ async fn a_staple_replaces_the_one_before_and_goes_with_its_certificate(world: W
     store.put_staple(&staple).await.unwrap();
     let newer = Staple { response: vec![3], fetched_at: start() + Duration::days(2), ..staple };
     store.put_staple(&newer).await.unwrap();
-    assert_eq!(store.staple(&shop.name, 1).await.unwrap(), Some(newer));
+    assert_eq!(store.staple(&shop.name, 1).await.unwrap().as_ref(), Some(&newer));
+    assert_eq!(store.staples(&shop.name).await.unwrap(), [newer]);
+    assert_eq!(store.staples(&name("other")).await.unwrap(), []);
     store.put_revocation_check(&check(&first)).await.unwrap();
     store.delete_certificate(&shop.name).await.unwrap();
     assert_eq!(store.staple(&shop.name, 1).await.unwrap(), None);

@@ -1,6 +1,9 @@
 //! What an agent shall hold, computed from the store.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use vault_proto::{
     ids::{AgentName, CertificateName},
@@ -10,7 +13,6 @@ use vault_proto::{
 use super::{Changes, Foreign, staple};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::keyless::in_use_of;
 use crate::store::{CertificateRecord, ChallengeKind, OrderRecord, OrderState, Store};
 use crate::wire;
 use crate::x509::chain::Chain;
@@ -184,24 +186,27 @@ async fn wanted(
     let held = foreign.iter().find(|held| held.certificate == certificate.name);
     let rolled_out = store.wanted_version(&certificate.name, agent).await?;
     let number = rolled_out.unwrap_or(certificate.current_version);
-    let versions = store.versions(&certificate.name).await?;
-    let mut version = staple::ready(store, certificate, &versions, number, clock).await?;
-    let mut tls_keys = Vec::new();
-    let in_use = in_use_of(store, certificate, versions, clock).await?;
+    let staples = store.staples(&certificate.name).await?;
+    let mut version = match store.version(&certificate.name, number).await? {
+        Some(wanted) => Some(staple::ready(store, certificate, wanted, &staples, clock).await?),
+        None => None,
+    };
+    let in_use = store.versions_in_use(&certificate.name, clock.now()).await?;
     if let Some(held) = held
         && held.is_newer_than(version.as_ref(), clock.now())
         && held.is_of_use(store, certificate, &in_use, clock.now()).await?
     {
         version = None;
     }
+    let (mut tls_keys, mut seen) = (Vec::new(), BTreeSet::new());
     for version in in_use {
-        let Some(key) = version.key_id else { continue };
+        let Some(key) = version.key_id.filter(|key| seen.insert(*key)) else { continue };
         let leaf_der = Chain::parse(&version.chain_pem)?.leaf_der().to_vec();
         tls_keys.push(v1::TlsKey { key_id: key.as_bytes().to_vec(), leaf_der });
     }
     staple::its_key_first(&mut tls_keys, version.as_ref());
     Ok(v1::WantedCertificate {
-        ocsp_response: staple::response(store, version.as_ref(), clock).await?,
+        ocsp_response: staple::response(version.as_ref(), staples, clock),
         tls_keys,
         name: certificate.name.to_string(),
         custody: v1::Custody::from(certificate.custody).into(),

@@ -6,44 +6,41 @@ use vault_proto::v1;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::store::{CertificateRecord, RevocationStatus, Store, VersionRecord};
+use crate::store::{CertificateRecord, RevocationStatus, Staple, Store, VersionRecord};
 
 /// How long a version waits that nothing good stands in for.
 const SHORT: Duration = Duration::minutes(10);
 /// How long before its predecessor's end a version goes out in any case.
 const MARGIN: Duration = Duration::hours(1);
 
-/// The version that agents get, of all `versions`, newest first: the one with this number, or while that has no
-/// staple and needs one, the one before. `None` where there is none yet.
+/// The version that agents get where a rollout has chosen this one: it, or while it has no staple and needs
+/// one, the one before. `staples` are all that the certificate's versions have.
 ///
 /// # Errors
 /// Where the store cannot be read.
 pub(super) async fn ready(
     store: &dyn Store,
     certificate: &CertificateRecord,
-    versions: &[VersionRecord],
-    number: u64,
+    wanted: VersionRecord,
+    staples: &[Staple],
     clock: &dyn Clock,
-) -> Result<Option<VersionRecord>> {
-    let Some(current) = versions.iter().find(|version| version.version == number) else {
-        return Ok(None);
-    };
-    let (name, now) = (&certificate.name, clock.now());
+) -> Result<VersionRecord> {
+    let has_staple = |version: u64| staples.iter().any(|staple| staple.version == version);
     // What went out once does not come back, be its staple as old as it may.
-    if store.staple(name, current.version).await?.is_some() {
-        return Ok(Some(current.clone()));
+    if has_staple(wanted.version) || (staples.is_empty() && !certificate.must_staple) {
+        return Ok(wanted);
     }
-    let before = versions.iter().find(|version| version.version < current.version);
-    let stapled = match before.as_ref().filter(|before| before.revoked.is_none()) {
-        Some(before) => store.staple(name, before.version).await?.is_some(),
-        None => false,
-    };
-    if !(certificate.must_staple || stapled) || !asks(store, current).await? {
-        return Ok(Some(current.clone()));
+    let versions = store.versions(&certificate.name).await?;
+    let before = versions.into_iter().find(|version| version.version < wanted.version);
+    let before = before.filter(|before| before.revoked.is_none());
+    let stapled = before.as_ref().is_some_and(|before| has_staple(before.version));
+    if !(certificate.must_staple || stapled) || !asks(store, &wanted).await? {
+        return Ok(wanted);
     }
-    let good = before.filter(|before| before.revoked.is_none() && before.not_after > now);
-    let until = waits_until(certificate.must_staple, current, good);
-    Ok(if now < until { good.cloned() } else { Some(current.clone()) })
+    let now = clock.now();
+    let good = before.filter(|before| before.not_after > now);
+    let until = waits_until(certificate.must_staple, &wanted, good.as_ref());
+    Ok(good.filter(|_| now < until).unwrap_or(wanted))
 }
 
 /// By when a version without a staple goes out.
@@ -71,20 +68,17 @@ async fn asks(store: &dyn Store, version: &VersionRecord) -> Result<bool> {
 }
 
 /// What the web servers of a version staple; empty where there is nothing good.
-///
-/// # Errors
-/// Where the store cannot be read.
-pub(super) async fn response(
-    store: &dyn Store,
+pub(super) fn response(
     version: Option<&VersionRecord>,
+    staples: Vec<Staple>,
     clock: &dyn Clock,
-) -> Result<Vec<u8>> {
+) -> Vec<u8> {
     let Some(version) = version.filter(|version| version.revoked.is_none()) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    let staple = store.staple(&version.certificate, version.version).await?;
-    let staple = staple.filter(|staple| staple.next_update > clock.now());
-    Ok(staple.map(|staple| staple.response).unwrap_or_default())
+    let its = staples.into_iter().find(|staple| staple.version == version.version);
+    let its = its.filter(|staple| staple.next_update > clock.now());
+    its.map(|staple| staple.response).unwrap_or_default()
 }
 
 /// The keys with that of the version to be served first, as agents expect them.

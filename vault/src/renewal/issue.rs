@@ -244,7 +244,7 @@ impl Issuer {
         let mut placed = match &order.url {
             Some(url) => account.order(url).await?,
             None => {
-                let placed = self.place(certificate, &order, &account).await?;
+                let placed = self.place(certificate, &order, &opened, &account).await?;
                 crash_point!("issue.ca-order");
                 order.url = Some(placed.url().clone());
                 self.store.update_order(&order).await?;

@@ -25,19 +25,17 @@ impl Issuer {
         &self,
         certificate: &CertificateRecord,
         order: &OrderRecord,
+        by: &AccountRecord,
         account: &'a acme::Account,
     ) -> Result<acme::Order<'a>> {
         let (store, now) = (&self.store, self.clock.now());
-        let by = self.accounts.find(&order.account).await?;
         let replaced = match account.renewal_infos().await? {
             Some(_) => self.replaced(certificate, order).await?,
             None => None,
         };
-        // What was asked for before and not heard of: no certificate will come of it.
-        store.end_placements(order.id, PlacementState::Failed, &[], now).await?;
         let kind = match &replaced {
             Some(_) => OrderKind::Replacement,
-            None => self.kind_of(certificate, &by).await?,
+            None => self.kind_of(certificate, by).await?,
         };
         let placement = PlacementRecord {
             id: OrderId::random(),
@@ -46,14 +44,14 @@ impl Issuer {
             account: order.account.clone(),
             identifiers: certificate.identifiers.clone(),
             kind,
-            directory: by.directory,
+            directory: by.directory.clone(),
             state: PlacementState::Open,
             refused: Vec::new(),
             closed_until: None,
             placed_at: now,
             changed_at: now,
         };
-        store.insert_placement(&placement).await?;
+        store.begin_placement(&placement).await?;
         crash_point!("issue.placed");
         let placed = self.ask(certificate, order, account, replaced.as_ref()).await;
         match placed {
@@ -87,8 +85,10 @@ impl Issuer {
     ) -> Result<OrderKind> {
         let version = self.store.version(&certificate.name, certificate.current_version).await?;
         let Some(version) = version else { return Ok(OrderKind::First) };
-        let before = self.store.account(&version.account).await?;
-        let same = before.is_some_and(|before| before.directory == by.directory);
+        let same = version.account == by.name || {
+            let before = self.store.account(&version.account).await?;
+            before.is_some_and(|before| before.directory == by.directory)
+        };
         Ok(if same { OrderKind::Renewal } else { OrderKind::First })
     }
 

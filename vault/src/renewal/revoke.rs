@@ -127,8 +127,8 @@ impl Issuer {
 
     /// Whether a version with this key was revoked because the key is compromised.
     pub(super) async fn is_compromised(&self, name: &CertificateName, key: KeyId) -> Result<bool> {
-        let versions = self.store.versions(name).await?;
-        Ok(versions.iter().any(|version| version.key_id == Some(key) && must_have_new_key(version)))
+        let compromised = self.store.versions_revoked(name, KEY_COMPROMISE).await?;
+        Ok(compromised.iter().any(|version| version.key_id == Some(key)))
     }
 
     /// Refuses a key that was named compromised, whoever keeps it.
@@ -140,7 +140,7 @@ impl Issuer {
         name: &CertificateName,
         spki_der: &[u8],
     ) -> Result<()> {
-        for version in self.store.versions(name).await?.iter().filter(|v| must_have_new_key(v)) {
+        for version in self.store.versions_revoked(name, KEY_COMPROMISE).await? {
             if Chain::parse(&version.chain_pem)?.spki_der()? == spki_der {
                 let why =
                     format!("version {} was revoked because it is compromised", version.version);

@@ -198,6 +198,25 @@ pub trait Certificates: Send + Sync {
     async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>>;
     /// All versions, newest first.
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>>;
+    /// The versions that were revoked for this RFC 5280 reason.
+    async fn versions_revoked(
+        &self,
+        name: &CertificateName,
+        reason: &str,
+    ) -> Result<Vec<VersionRecord>>;
+    /// The versions whose keys in the HSM web servers may use, newest first: those in date. A revoked one
+    /// is among them only while it is in force or held by an agent.
+    async fn versions_in_use(
+        &self,
+        name: &CertificateName,
+        now: OffsetDateTime,
+    ) -> Result<Vec<VersionRecord>>;
+    /// The keys of all such versions of the certificates that are deployed to an agent, and what for.
+    async fn keys_in_use_on(
+        &self,
+        agent: &AgentName,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(KeyRecord, TlsUse)>>;
     /// Marks a version as revoked for an RFC 5280 reason and the certificate, where that is its
     /// current version, as `Revoked` and due at `renew_at` where that is set, in one transaction.
     async fn revoke_version(

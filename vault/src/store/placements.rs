@@ -100,7 +100,10 @@ pub struct InForce {
 /// What decides when certificates are ordered.
 #[async_trait]
 pub trait Placements: Send + Sync {
-    /// Notes what is about to be asked of a CA, or what it has said it allows.
+    /// Notes what is about to be asked of a CA. What was asked for the same order before and not heard of
+    /// has failed: no certificate will come of it.
+    async fn begin_placement(&self, placement: &PlacementRecord) -> Result<()>;
+    /// Notes what was asked of a CA besides, or what it has said it allows.
     async fn insert_placement(&self, placement: &PlacementRecord) -> Result<()>;
     /// Notes what became of what was asked for an order and is open.
     async fn end_placements(

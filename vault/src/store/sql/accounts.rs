@@ -54,7 +54,7 @@ impl Accounts for SqlStore {
         let query = "INSERT INTO accounts (name, directory, url, status, contacts, next_contacts,
              key_id, next_key_id, eab_kid, ca_root_pem, created_at, last_ok_at, last_error)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-        let done = bind(query, account)?.execute(&self.pool).await;
+        let done = bind(query, account)?.execute(&self.writes).await;
         done.map(drop).map_err(|e| fail("add", &format!("account {}", account.name), e))
     }
 
@@ -63,7 +63,7 @@ impl Accounts for SqlStore {
              next_contacts = $6, key_id = $7, next_key_id = $8, eab_kid = $9, ca_root_pem = $10,
              created_at = $11, last_ok_at = $12, last_error = $13 WHERE name = $1";
         let subject = format!("account {}", account.name);
-        let done = bind(query, account)?.execute(&self.pool).await;
+        let done = bind(query, account)?.execute(&self.writes).await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }
 
@@ -81,7 +81,7 @@ impl Accounts for SqlStore {
         .bind(name.to_string())
         .bind(opt_text(error))
         .bind(opt_micros(error.is_none().then_some(now)))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }
@@ -91,7 +91,7 @@ impl Accounts for SqlStore {
         let done = sqlx::query("DELETE FROM accounts WHERE name = $1 AND status = $2")
             .bind(name.to_string())
             .bind(AccountStatus::Pending.as_str())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|e| fail("delete", &subject, e))?;
         one("delete", &subject, done.rows_affected())
@@ -100,7 +100,7 @@ impl Accounts for SqlStore {
     async fn account(&self, name: &AccountName) -> Result<Option<AccountRecord>> {
         let row = sqlx::query("SELECT * FROM accounts WHERE name = $1")
             .bind(name.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "an account", e))?;
         maybe(row, read)
@@ -108,7 +108,7 @@ impl Accounts for SqlStore {
 
     async fn accounts(&self) -> Result<Vec<AccountRecord>> {
         let rows = sqlx::query("SELECT * FROM accounts ORDER BY name")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "accounts", e))?;
         all(&rows, read)

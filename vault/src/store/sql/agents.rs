@@ -48,7 +48,7 @@ impl Agents for SqlStore {
         .bind(opt_micros(agent.last_seen_at))
         .bind(text(&agent.software_version))
         .bind(micros(agent.created_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("write", &format!("agent {}", agent.name), e))
@@ -66,7 +66,7 @@ impl Agents for SqlStore {
         .bind(opt_text(seen.software_version.as_deref()))
         .bind(opt_micros(seen.identity_not_after))
         .bind(AgentStatus::Active.as_str())
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await;
         let done = done.map_err(|e| fail("change", &format!("agent {name}"), e))?;
         Ok(done.rows_affected() > 0)
@@ -75,7 +75,7 @@ impl Agents for SqlStore {
     async fn agent(&self, name: &AgentName) -> Result<Option<AgentRecord>> {
         let row = sqlx::query("SELECT * FROM agents WHERE name = $1")
             .bind(name.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "an agent", e))?;
         maybe(row, read)
@@ -83,7 +83,7 @@ impl Agents for SqlStore {
 
     async fn agents(&self) -> Result<Vec<AgentRecord>> {
         let rows = sqlx::query("SELECT * FROM agents ORDER BY name")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "agents", e))?;
         all(&rows, read)
@@ -132,7 +132,7 @@ impl Agents for SqlStore {
             .bind(hash.to_vec())
             .bind(agent.to_string())
             .bind(micros(expires_at))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map(drop)
             .map_err(|e| fail("add", "a join token", e))
@@ -143,7 +143,7 @@ impl Agents for SqlStore {
         let query = "DELETE FROM join_tokens WHERE hash = $1 RETURNING agent, expires_at";
         let row = sqlx::query(query)
             .bind(hash.to_vec())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.writes)
             .await
             .map_err(|e| fail("redeem", "a join token", e))?;
         let denied = || {
@@ -168,7 +168,7 @@ impl Agents for SqlStore {
         .bind(identity.spiffe_id.clone())
         .bind(micros(identity.not_after))
         .bind(opt_micros(identity.revoked_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("register", &format!("identity {}", identity.spiffe_id), e))
@@ -177,7 +177,7 @@ impl Agents for SqlStore {
     async fn identity(&self, serial: &str) -> Result<Option<IdentityRecord>> {
         let row = sqlx::query("SELECT * FROM identities WHERE serial = $1")
             .bind(serial.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "an identity", e))?;
         maybe(row, read_identity)

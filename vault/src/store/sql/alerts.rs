@@ -59,7 +59,7 @@ impl Alerts for SqlStore {
         let done = sqlx::query("DELETE FROM alerts WHERE kind = $1 AND subject = $2")
             .bind(kind.as_str())
             .bind(text(subject))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|e| fail("clear", &format!("alert {kind} of {subject}"), e))?;
         Ok(done.rows_affected() > 0)
@@ -68,7 +68,7 @@ impl Alerts for SqlStore {
     async fn alerts_on(&self, subject: &str) -> Result<Vec<AlertRecord>> {
         let rows = sqlx::query("SELECT * FROM alerts WHERE subject = $1 ORDER BY kind")
             .bind(text(subject))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "alerts", e))?;
         all(&rows, read)
@@ -76,7 +76,7 @@ impl Alerts for SqlStore {
 
     async fn open_alerts(&self) -> Result<Vec<AlertRecord>> {
         let rows = sqlx::query("SELECT * FROM alerts ORDER BY since, kind, subject")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "alerts", e))?;
         all(&rows, read)

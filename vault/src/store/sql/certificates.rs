@@ -14,7 +14,8 @@ use super::{
 use crate::error::{Error, Result};
 use crate::store::{
     CertificateRecord, CertificateSettings, CertificateStatus, Certificates, ChallengeRecord,
-    DeploymentRecord, DeploymentStatus, Identifier, OrderRecord, Turn, VersionRecord,
+    DeploymentRecord, DeploymentStatus, Identifier, KeyRecord, OrderRecord, TlsUse, Turn,
+    VersionRecord,
 };
 
 pub(super) fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
@@ -174,7 +175,7 @@ impl Certificates for SqlStore {
                 .bind(opt_text(settings.preferred_chain.as_deref()))
                 .bind(json(&settings.windows)?);
         }
-        let done = query.execute(&self.pool).await;
+        let done = query.execute(&self.writes).await;
         let changed = done.map_err(|e| fail("change", &format!("certificate {name}"), e))?;
         Ok(changed.rows_affected() > 0)
     }
@@ -194,7 +195,7 @@ impl Certificates for SqlStore {
         .bind(micros(at))
         .bind(i64::from(force))
         .bind(CertificateStatus::Issued.as_str())
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(|done| done.rows_affected() > 0)
         .map_err(|e| fail("change", &format!("certificate {name}"), e))
@@ -216,7 +217,7 @@ impl Certificates for SqlStore {
         .bind(i64::from(failed_attempts))
         .bind(text(error))
         .bind(micros(renew_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }
@@ -228,7 +229,7 @@ impl Certificates for SqlStore {
                 .bind(name.to_string())
                 .bind(i64::from(turn.place))
                 .bind(i64::from(turn.failures))
-                .execute(&self.pool)
+                .execute(&self.writes)
                 .await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }
@@ -241,7 +242,7 @@ impl Certificates for SqlStore {
     async fn certificate(&self, name: &CertificateName) -> Result<Option<CertificateRecord>> {
         let row = sqlx::query("SELECT * FROM certificates WHERE name = $1")
             .bind(name.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a certificate", e))?;
         maybe(row, read)
@@ -249,7 +250,7 @@ impl Certificates for SqlStore {
 
     async fn certificates(&self) -> Result<Vec<CertificateRecord>> {
         let rows = sqlx::query("SELECT * FROM certificates ORDER BY name")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "certificates", e))?;
         all(&rows, read)
@@ -270,10 +271,41 @@ impl Certificates for SqlStore {
         let row = sqlx::query(query)
             .bind(name.to_string())
             .bind(int(version))
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a certificate's version", e))?;
         maybe(row, versions::read)
+    }
+
+    async fn versions_revoked(
+        &self,
+        name: &CertificateName,
+        reason: &str,
+    ) -> Result<Vec<VersionRecord>> {
+        let query = "SELECT * FROM certificate_versions WHERE certificate = $1 AND revoked = $2";
+        let rows = sqlx::query(query)
+            .bind(name.to_string())
+            .bind(reason.to_owned())
+            .fetch_all(&self.reads)
+            .await
+            .map_err(|e| fail("read", "a certificate's versions", e))?;
+        all(&rows, versions::read)
+    }
+
+    async fn versions_in_use(
+        &self,
+        name: &CertificateName,
+        now: OffsetDateTime,
+    ) -> Result<Vec<VersionRecord>> {
+        self.certificate_versions_in_use(name, now).await
+    }
+
+    async fn keys_in_use_on(
+        &self,
+        agent: &AgentName,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(KeyRecord, TlsUse)>> {
+        self.agent_keys_in_use(agent, now).await
     }
 
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>> {
@@ -281,7 +313,7 @@ impl Certificates for SqlStore {
             "SELECT * FROM certificate_versions WHERE certificate = $1 ORDER BY version DESC";
         let rows = sqlx::query(query)
             .bind(name.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "a certificate's versions", e))?;
         all(&rows, versions::read)

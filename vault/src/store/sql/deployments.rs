@@ -1,11 +1,10 @@
 //! Where certificates go. Helpers of the `Certificates` trait in `certificates.rs`.
 
-use sqlx::{Any, Transaction};
 use time::OffsetDateTime;
 use vault_proto::ids::{AgentName, CertificateName};
 
 use super::{
-    SqlStore, fail, one,
+    SqlStore, Transaction, fail, one,
     row::{Columns, all, int, maybe, micros, text},
 };
 use crate::error::Result;
@@ -28,7 +27,7 @@ fn read(row: &Columns<'_>) -> Result<DeploymentRecord> {
 /// There is a new version, inside a transaction: that an agent refused an earlier one says nothing
 /// of it.
 pub(super) async fn await_again(
-    tx: &mut Transaction<'static, Any>,
+    tx: &mut Transaction,
     certificate: &CertificateName,
     now: OffsetDateTime,
 ) -> Result<()> {
@@ -58,7 +57,7 @@ impl SqlStore {
             .bind(agent.to_string())
             .bind(DeploymentStatus::Pending.as_str())
             .bind(micros(now))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map(drop)
             .map_err(|e| fail("deploy", &format!("certificate {certificate} to {agent}"), e))
@@ -76,7 +75,7 @@ impl SqlStore {
         .bind(deployment.status.as_str())
         .bind(text(&deployment.detail))
         .bind(micros(deployment.updated_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map_err(|e| fail("change", &subject, e))?;
         one("change", &subject, done.rows_affected())
@@ -91,14 +90,14 @@ impl SqlStore {
         let done = sqlx::query("DELETE FROM deployments WHERE certificate = $1 AND agent = $2")
             .bind(certificate.to_string())
             .bind(agent.to_string())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|e| fail("remove", &subject, e))?;
         one("remove", &subject, done.rows_affected())?;
         sqlx::query("UPDATE certificates SET canary = NULL WHERE name = $1 AND canary = $2")
             .bind(certificate.to_string())
             .bind(agent.to_string())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map(drop)
             .map_err(|e| fail("change", &format!("certificate {certificate}"), e))
@@ -112,7 +111,7 @@ impl SqlStore {
         let row = sqlx::query("SELECT * FROM deployments WHERE certificate = $1 AND agent = $2")
             .bind(certificate.to_string())
             .bind(agent.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a deployment", e))?;
         maybe(row, read)
@@ -125,7 +124,7 @@ impl SqlStore {
     ) -> Result<Vec<DeploymentRecord>> {
         let rows = sqlx::query(query)
             .bind(name)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "deployments", e))?;
         all(&rows, read)

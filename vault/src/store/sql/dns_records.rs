@@ -33,7 +33,7 @@ impl DnsRecords for SqlStore {
         .bind(record.zone.clone())
         .bind(record.value.clone())
         .bind(micros(record.created_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("add", &format!("record {}", record.name), e))
@@ -48,7 +48,7 @@ impl DnsRecords for SqlStore {
         .bind(record.name.clone())
         .bind(record.value.clone())
         .bind(micros(now))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("note", &format!("record {}", record.name), e))
@@ -59,7 +59,7 @@ impl DnsRecords for SqlStore {
             .bind(record.token.clone())
             .bind(record.name.clone())
             .bind(record.value.clone())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map(drop)
             .map_err(|e| fail("remove", &format!("record {}", record.name), e))
@@ -70,7 +70,7 @@ impl DnsRecords for SqlStore {
             "SELECT token, name, zone, value, created_at, stuck_at FROM dns_records
              WHERE token NOT IN (SELECT token FROM challenges) ORDER BY created_at, token",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await
         .map_err(|e| fail("read", "DNS records", e))?;
         all(&rows, read)

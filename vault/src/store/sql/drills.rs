@@ -52,7 +52,7 @@ impl Drills for SqlStore {
         .bind(drill.report_json_sha256.clone())
         .bind(drill.report_html_sha256.clone())
         .bind(drill.statement.clone())
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await;
         done.map(drop).map_err(|e| fail("record", &format!("drill {}", drill.id), e))
     }
@@ -60,7 +60,7 @@ impl Drills for SqlStore {
     async fn drill(&self, id: DrillId) -> Result<Option<DrillRecord>> {
         let row = sqlx::query("SELECT * FROM drills WHERE id = $1")
             .bind(id.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a drill's record", e))?;
         maybe(row, read)
@@ -70,7 +70,7 @@ impl Drills for SqlStore {
         let query = "SELECT * FROM drills ORDER BY recorded_at DESC, id DESC LIMIT $1";
         let rows = sqlx::query(query)
             .bind(i64::from(limit))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "drills' records", e))?;
         all(&rows, read)
@@ -79,7 +79,7 @@ impl Drills for SqlStore {
     async fn last_proven_drill(&self) -> Result<Option<DrillRecord>> {
         let query = "SELECT * FROM drills WHERE ok = 1 ORDER BY recorded_at DESC, id DESC LIMIT 1";
         let row = sqlx::query(query)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a drill's record", e))?;
         maybe(row, read)
@@ -89,7 +89,7 @@ impl Drills for SqlStore {
         let query = "SELECT * FROM backups WHERE sha256 = $1 ORDER BY id DESC LIMIT 1";
         let row = sqlx::query(query)
             .bind(sha256.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a backup's record", e))?;
         maybe(row, history::read)

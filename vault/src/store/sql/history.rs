@@ -55,7 +55,7 @@ impl History for SqlStore {
         .bind(backup.audit_head.clone())
         .bind(backup.location.clone())
         .bind(backup.state.as_str())
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("record", "a backup", e))
@@ -66,7 +66,7 @@ impl History for SqlStore {
         let done = sqlx::query("UPDATE backups SET state = $2 WHERE id = $1")
             .bind(id.to_string())
             .bind(state.as_str())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|e| fail("change", &subject, e))?;
         one("change", &subject, done.rows_affected())
@@ -75,7 +75,7 @@ impl History for SqlStore {
     async fn backup(&self, id: BackupId) -> Result<Option<BackupRecord>> {
         let row = sqlx::query("SELECT * FROM backups WHERE id = $1")
             .bind(id.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a backup's record", e))?;
         maybe(row, read)
@@ -89,7 +89,7 @@ impl History for SqlStore {
         )
         .bind(before.map(|id| id.to_string()).unwrap_or_default())
         .bind(i64::from(limit))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await
         .map_err(|e| fail("read", "backups' records", e))?;
         all(&rows, read)
@@ -99,7 +99,7 @@ impl History for SqlStore {
         let rows =
             sqlx::query("SELECT * FROM backups WHERE state = $1 ORDER BY created_at DESC, id DESC")
                 .bind(state.as_str())
-                .fetch_all(&self.pool)
+                .fetch_all(&self.reads)
                 .await
                 .map_err(|e| fail("read", "backups' records", e))?;
         all(&rows, read)
@@ -108,7 +108,7 @@ impl History for SqlStore {
     async fn schedule(&self, name: &str) -> Result<ScheduleRecord> {
         let row = sqlx::query("SELECT * FROM schedules WHERE name = $1")
             .bind(name.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a schedule", e))?;
         Ok(maybe(row, read_schedule)?.unwrap_or_default())
@@ -132,7 +132,7 @@ impl History for SqlStore {
         .bind(holder.to_owned())
         .bind(micros(now))
         .bind(micros(until))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map_err(|e| fail("claim", "a schedule", e))?;
         Ok(done.rows_affected() > 0)
@@ -157,7 +157,7 @@ impl History for SqlStore {
         .bind(opt_micros(schedule.last_failed_at))
         .bind(opt_micros(schedule.retry_at))
         .bind(opt_text(schedule.unfinished.as_deref()))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map_err(|e| fail("change", "a schedule", e))?;
         Ok(done.rows_affected() > 0)
@@ -169,7 +169,7 @@ impl History for SqlStore {
         )
         .bind(name.to_owned())
         .bind(holder.to_owned())
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("release", "a schedule", e))

@@ -11,7 +11,7 @@ use super::{
 use crate::error::Result;
 use crate::store::{KeyPurpose, KeyRecord, KeyState, Keys};
 
-fn read(row: &Columns<'_>) -> Result<KeyRecord> {
+pub(super) fn read(row: &Columns<'_>) -> Result<KeyRecord> {
     Ok(KeyRecord {
         id: row.parsed("id")?,
         name: row.text("name")?,
@@ -65,7 +65,7 @@ impl Keys for SqlStore {
     async fn key(&self, id: KeyId) -> Result<Option<KeyRecord>> {
         let row = sqlx::query("SELECT * FROM keys WHERE id = $1")
             .bind(id.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a key", e))?;
         maybe(row, read)
@@ -82,7 +82,7 @@ impl Keys for SqlStore {
         let rows = sqlx::query(query)
             .bind(purpose.as_str())
             .bind(name.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "keys", e))?;
         all(&rows, read)
@@ -90,7 +90,7 @@ impl Keys for SqlStore {
 
     async fn keys(&self) -> Result<Vec<KeyRecord>> {
         let rows = sqlx::query("SELECT * FROM keys ORDER BY purpose, name, version")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "keys", e))?;
         all(&rows, read)
@@ -111,7 +111,7 @@ impl Keys for SqlStore {
             .bind(KeyPurpose::Certificate.as_str())
             .bind(KeyState::Retired.as_str())
             .bind(micros(ended_by))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "unused keys", e))?;
         all(&rows, read)
@@ -122,7 +122,7 @@ impl Keys for SqlStore {
         let done = sqlx::query("UPDATE keys SET state = $1 WHERE id = $2")
             .bind(state.as_str())
             .bind(id.to_string())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|e| fail("change", "a key", e))?;
         one("change", &format!("key {id}"), done.rows_affected())

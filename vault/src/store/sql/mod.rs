@@ -7,10 +7,12 @@ mod accounts;
 mod agents;
 mod alerts;
 mod certificates;
+mod connections;
 mod deployments;
 mod dns_records;
 mod drills;
 mod history;
+mod in_use;
 mod keys;
 mod orders;
 mod placements;
@@ -32,17 +34,18 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
-    Any, AnyPool, Executor as _, SqlSafeStr as _, Transaction,
+    SqlSafeStr as _,
     any::AnyPoolOptions,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 use url::Url;
+
+use connections::{Reads, Transaction, Writes};
 
 use super::{Restoration, Snapshot, Store};
 use crate::error::{Error, Result};
@@ -50,14 +53,12 @@ use crate::error::{Error, Result};
 /// Every migration in order; a schema is never changed, only added to.
 const MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("../migrations/0001_first.sql"))];
 
-/// How long a call may wait for a connection, and on SQLite for another writer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// The store on SQLite or PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct SqlStore {
-    pool: AnyPool,
-    /// For a connection beside the pool; it may hold a password.
+    reads: Reads,
+    writes: Writes,
+    /// For a connection beside those; it may hold a password.
     url: SecretString,
     dialect: Dialect,
     changes: Arc<AtomicU64>,
@@ -95,27 +96,15 @@ impl SqlStore {
                     .hint("use sqlite:PATH or postgres://..."));
             }
         };
-        let pool = AnyPoolOptions::new()
-            .max_connections(connections.max(1))
-            .acquire_timeout(PATIENCE)
-            // A server may have closed a connection meanwhile; a file has nobody who would.
-            .test_before_acquire(dialect == Dialect::Postgres)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if dialect == Dialect::Sqlite {
-                        let pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; \
-                                       PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000";
-                        connection.execute(pragmas).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(&url)
-            .await
-            .map_err(|e| fail("open", "the store", e))?;
-        let store = Self { pool, url: SecretString::from(url), dialect, changes: Arc::default() };
+        let opened = match dialect {
+            Dialect::Sqlite => connections::sqlite(&url, connections).await,
+            Dialect::Postgres => connections::postgres(&url, connections).await,
+        };
+        let (reads, writes) = opened.map_err(|e| fail("open", "the store", e))?;
+        let url = SecretString::from(url);
+        let store = Self { reads, writes, url, dialect, changes: Arc::default() };
         store.refuse_newer_schema().await?;
-        migrator(dialect).run(&store.pool).await.map_err(not_migrated)?;
+        store.migrate().await?;
         Ok(store)
     }
 
@@ -136,22 +125,27 @@ impl SqlStore {
         Ok(())
     }
 
+    async fn migrate(&self) -> Result<()> {
+        let url = self.url.expose_secret();
+        let opened = AnyPoolOptions::new().max_connections(1).connect(url).await;
+        let pool = opened.map_err(|e| fail("open", "the store", e))?;
+        let migrated = migrator(self.dialect).run(&pool).await;
+        pool.close().await;
+        migrated.map_err(not_migrated)
+    }
+
     async fn schema_version(&self) -> Result<u64> {
         let query = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
         let version: i64 = sqlx::query_scalar(query)
-            .fetch_one(&self.pool)
+            .fetch_one(&self.reads)
             .await
             .map_err(|e| fail("ask", "the store", e))?;
         Ok(u64::try_from(version).unwrap_or(0))
     }
 
     /// Begins a transaction that may read and then write without being overtaken.
-    async fn begin(&self) -> Result<Transaction<'static, Any>> {
-        let begun = match self.dialect {
-            Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
-            Dialect::Postgres => self.pool.begin().await,
-        };
-        begun.map_err(|e| fail("begin", "a transaction", e))
+    async fn begin(&self) -> Result<Transaction> {
+        self.writes.begin().await.map_err(|e| fail("begin", "a transaction", e))
     }
 }
 
@@ -257,37 +251,5 @@ fn one(what: &str, subject: &str, rows: u64) -> Result<()> {
     match rows {
         0 => Err(Error::not_found(what, subject, "the store has no such row")),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn every_connection_to_sqlite_survives_a_power_loss_and_keeps_references() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", dir.path().join("vault.db").display());
-        let store = SqlStore::open(&url, 3).await.unwrap();
-        // Held together, so that they are three.
-        let mut held = Vec::new();
-        for _ in 0..3 {
-            held.push(store.pool.acquire().await.unwrap());
-        }
-        for connection in &mut held {
-            let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
-                .fetch_one(&mut **connection)
-                .await
-                .unwrap();
-            assert_eq!(mode, "wal");
-            // 2 is FULL: the log is synced at each commit, before it is acknowledged.
-            for (pragma, value) in [("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)]
-            {
-                let query = sqlx::AssertSqlSafe(format!("PRAGMA {pragma}"));
-                let read: i64 =
-                    sqlx::query_scalar(query).fetch_one(&mut **connection).await.unwrap();
-                assert_eq!(read, value, "{pragma}");
-            }
-        }
     }
 }

@@ -1,11 +1,11 @@
 //! Orders and their challenges. Helpers of the `Certificates` trait in `certificates.rs`.
 
-use sqlx::{Any, Executor, Transaction};
+use sqlx::{Any, Executor};
 use time::OffsetDateTime;
 use vault_proto::ids::{AccountName, OrderId};
 
 use super::{
-    SqlStore, fail, one,
+    SqlStore, Transaction, fail, one,
     row::{Columns, all, int, micros, opt_text, text},
 };
 use crate::error::Result;
@@ -48,7 +48,7 @@ async fn remove_challenges(on: impl Executor<'_, Database = Any>, order: OrderId
 
 /// Ends an order and removes its challenges, inside a transaction.
 pub(super) async fn end(
-    tx: &mut Transaction<'static, Any>,
+    tx: &mut Transaction,
     order: OrderId,
     state: OrderState,
     error: Option<&str>,
@@ -95,7 +95,7 @@ impl SqlStore {
         .bind(opt_text(order.error.as_deref()))
         .bind(micros(order.created_at))
         .bind(micros(order.updated_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("begin", &format!("an order of certificate {}", order.certificate), e))
@@ -114,7 +114,7 @@ impl SqlStore {
         .bind(order.key_id.map(|id| id.to_string()))
         .bind(opt_text(order.error.as_deref()))
         .bind(micros(order.updated_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map_err(|e| fail("change", &subject, e))?;
         one("change", &subject, done.rows_affected())
@@ -169,7 +169,7 @@ impl SqlStore {
         if let Some(argument) = argument {
             query = query.bind(argument);
         }
-        let rows = query.fetch_all(&self.pool).await.map_err(|e| fail("read", "orders", e))?;
+        let rows = query.fetch_all(&self.reads).await.map_err(|e| fail("read", "orders", e))?;
         all(&rows, read)
     }
 
@@ -184,7 +184,7 @@ impl SqlStore {
         )
         .bind(account.to_string())
         .bind(i64::from(limit))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await
         .map_err(|e| fail("read", "orders", e))?;
         all(&rows, read)
@@ -214,13 +214,13 @@ impl SqlStore {
     }
 
     pub(super) async fn delete_challenges(&self, order: OrderId) -> Result<()> {
-        remove_challenges(&self.pool, order).await
+        remove_challenges(&self.writes, order).await
     }
 
     pub(super) async fn read_challenges(&self, order: OrderId) -> Result<Vec<ChallengeRecord>> {
         let rows = sqlx::query("SELECT * FROM challenges WHERE order_id = $1 ORDER BY token")
             .bind(order.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "challenges", e))?;
         all(&rows, read_challenge)

@@ -1,6 +1,7 @@
 //! What was asked of CAs, and what decides when certificates are ordered.
 
 use async_trait::async_trait;
+use sqlx::{Any, Executor};
 use time::OffsetDateTime;
 use vault_proto::ids::{AgentName, CertificateName, OrderId};
 
@@ -8,7 +9,7 @@ use super::{
     SqlStore, certificates, fail, one,
     row::{Columns, all, json, maybe, micros, opt_micros},
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{
     Identifier, InForce, MaintenanceWindow, PlacementRecord, PlacementState, Placements,
     PlannedRecord,
@@ -83,30 +84,68 @@ fn read_windows(row: &Columns<'_>) -> Result<(CertificateName, Vec<MaintenanceWi
     Ok((row.parsed("certificate")?, row.json("windows")?))
 }
 
+fn not_noted(placement: &PlacementRecord, error: sqlx::Error) -> Error {
+    fail("note", &format!("an order of account {}", placement.account), error)
+}
+
+async fn insert(on: impl Executor<'_, Database = Any>, placement: &PlacementRecord) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO placements (id, order_id, certificate, account, directory, identifiers,
+         kind, state, refused, closed_until, placed_at, changed_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .bind(placement.id.to_string())
+    .bind(placement.order.to_string())
+    .bind(placement.certificate.to_string())
+    .bind(placement.account.to_string())
+    .bind(placement.directory.to_string())
+    .bind(texts(&placement.identifiers)?)
+    .bind(placement.kind.as_str())
+    .bind(placement.state.as_str())
+    .bind(texts(&placement.refused)?)
+    .bind(opt_micros(placement.closed_until))
+    .bind(micros(placement.placed_at))
+    .bind(micros(placement.changed_at))
+    .execute(on)
+    .await
+    .map(drop)
+    .map_err(|e| not_noted(placement, e))
+}
+
+async fn end(
+    on: impl Executor<'_, Database = Any>,
+    order: OrderId,
+    state: PlacementState,
+    refused: &[Identifier],
+    now: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE placements SET state = $2, refused = $3, changed_at = $4
+         WHERE order_id = $1 AND state = $5",
+    )
+    .bind(order.to_string())
+    .bind(state.as_str())
+    .bind(texts(refused)?)
+    .bind(micros(now))
+    .bind(PlacementState::Open.as_str())
+    .execute(on)
+    .await
+    .map(drop)
+    .map_err(|e| fail("note", &format!("the end of order {order}"), e))
+}
+
 #[async_trait]
 impl Placements for SqlStore {
+    async fn begin_placement(&self, placement: &PlacementRecord) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let (order, now) = (placement.order, placement.placed_at);
+        end(&mut *tx, order, PlacementState::Failed, &[], now).await?;
+        insert(&mut *tx, placement).await?;
+        tx.commit().await.map_err(|e| not_noted(placement, e))
+    }
+
     async fn insert_placement(&self, placement: &PlacementRecord) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO placements (id, order_id, certificate, account, directory, identifiers,
-             kind, state, refused, closed_until, placed_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        )
-        .bind(placement.id.to_string())
-        .bind(placement.order.to_string())
-        .bind(placement.certificate.to_string())
-        .bind(placement.account.to_string())
-        .bind(placement.directory.to_string())
-        .bind(texts(&placement.identifiers)?)
-        .bind(placement.kind.as_str())
-        .bind(placement.state.as_str())
-        .bind(texts(&placement.refused)?)
-        .bind(opt_micros(placement.closed_until))
-        .bind(micros(placement.placed_at))
-        .bind(micros(placement.changed_at))
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| fail("note", &format!("an order of account {}", placement.account), e))
+        insert(&self.writes, placement).await
     }
 
     async fn end_placements(
@@ -116,19 +155,7 @@ impl Placements for SqlStore {
         refused: &[Identifier],
         now: OffsetDateTime,
     ) -> Result<()> {
-        sqlx::query(
-            "UPDATE placements SET state = $2, refused = $3, changed_at = $4
-             WHERE order_id = $1 AND state = $5",
-        )
-        .bind(order.to_string())
-        .bind(state.as_str())
-        .bind(texts(refused)?)
-        .bind(micros(now))
-        .bind(PlacementState::Open.as_str())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(|e| fail("note", &format!("the end of order {order}"), e))
+        end(&self.writes, order, state, refused, now).await
     }
 
     async fn void_placement(&self, id: OrderId, now: OffsetDateTime) -> Result<()> {
@@ -136,7 +163,7 @@ impl Placements for SqlStore {
             .bind(id.to_string())
             .bind(PlacementState::Void.as_str())
             .bind(micros(now))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map(drop)
             .map_err(|e| fail("note", "an order that was not placed", e))
@@ -146,7 +173,7 @@ impl Placements for SqlStore {
         let query = "SELECT * FROM placements WHERE changed_at >= $1 ORDER BY changed_at, id";
         let rows = sqlx::query(query)
             .bind(micros(changed_at))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "what was ordered", e))?;
         all(&rows, read)
@@ -155,7 +182,7 @@ impl Placements for SqlStore {
     async fn forget_placements(&self, before: OffsetDateTime) -> Result<u64> {
         let done = sqlx::query("DELETE FROM placements WHERE changed_at < $1")
             .bind(micros(before))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await;
         Ok(done.map_err(|e| fail("forget", "what was ordered", e))?.rows_affected())
     }
@@ -163,7 +190,7 @@ impl Placements for SqlStore {
     async fn planned(&self, due_by: Option<OffsetDateTime>) -> Result<Vec<PlannedRecord>> {
         let rows = sqlx::query(PLANNED)
             .bind(due_by.map_or(i64::MAX, micros))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "certificates", e))?;
         all(&rows, read_planned)
@@ -172,14 +199,14 @@ impl Placements for SqlStore {
     async fn windows_of_agents(&self) -> Result<Vec<(CertificateName, Vec<MaintenanceWindow>)>> {
         let query = "SELECT d.certificate, a.windows FROM deployments d
              JOIN agents a ON a.name = d.agent WHERE a.windows <> '[]'";
-        let rows = sqlx::query(query).fetch_all(&self.pool).await;
+        let rows = sqlx::query(query).fetch_all(&self.reads).await;
         all(&rows.map_err(|e| fail("read", "maintenance windows", e))?, read_windows)
     }
 
     async fn agent_windows(&self, agent: &AgentName) -> Result<Vec<MaintenanceWindow>> {
         let row = sqlx::query("SELECT windows FROM agents WHERE name = $1")
             .bind(agent.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", &format!("agent {agent}"), e))?;
         Ok(maybe(row, |row| row.json("windows"))?.unwrap_or_default())
@@ -194,7 +221,7 @@ impl Placements for SqlStore {
         let done = sqlx::query("UPDATE agents SET windows = $2 WHERE name = $1")
             .bind(agent.to_string())
             .bind(json(&windows)?)
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await;
         one("change", &subject, done.map_err(|e| fail("change", &subject, e))?.rows_affected())
     }

@@ -53,7 +53,7 @@ impl RenewalInfos for SqlStore {
     async fn renewal_info(&self, name: &CertificateName) -> Result<Option<RenewalInfoRecord>> {
         let row = sqlx::query("SELECT * FROM renewal_info WHERE certificate = $1")
             .bind(name.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "renewal information", e))?;
         maybe(row, read)
@@ -80,7 +80,7 @@ impl RenewalInfos for SqlStore {
         .bind(CertificateStatus::Issued.as_str())
         .bind(micros(now))
         .bind(i64::from(limit))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await
         .map_err(failed)?;
         let name = |row: &sqlx::any::AnyRow| {

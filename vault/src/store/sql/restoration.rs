@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD as B64};
 use serde_json::Value;
-use sqlx::{Any, SqlSafeStr as _, Transaction};
+use sqlx::SqlSafeStr as _;
 use vault_backup::Table;
 
-use super::{Changing, Dialect, SqlStore, fail, snapshot::names};
+use super::{Changing, Dialect, SqlStore, Transaction, fail, snapshot::names};
 use crate::error::{Error, Result};
 use crate::store::{Columns, Restoration};
 
@@ -22,7 +22,7 @@ type Kinds = BTreeMap<String, bool>;
 
 /// One transaction that writes; dropped before its commit, it has written nothing.
 struct SqlRestoration {
-    tx: Transaction<'static, Any>,
+    tx: Transaction,
     kinds: BTreeMap<Table, Kinds>,
     /// Who may do what changes with the commit.
     _changing: Changing,
@@ -67,7 +67,7 @@ impl SqlStore {
             let Some((name, _)) = names(*table) else { continue };
             let columns: Vec<(String, i64)> = sqlx::query_as(query)
                 .bind(name)
-                .fetch_all(&self.pool)
+                .fetch_all(&self.reads)
                 .await
                 .map_err(|e| fail("ask", &format!("table {name}"), e))?;
             kinds.insert(*table, columns.into_iter().map(|(name, b)| (name, b == 1)).collect());

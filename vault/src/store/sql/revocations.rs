@@ -1,12 +1,11 @@
 //! Checks of certificates and their staples.
 
 use async_trait::async_trait;
-use sqlx::{Any, Transaction};
 use time::OffsetDateTime;
 use vault_proto::ids::CertificateName;
 
 use super::{
-    SqlStore, fail, one,
+    SqlStore, Transaction, fail, one,
     row::{Columns, all, int, maybe, micros, opt_micros, text},
     versions,
 };
@@ -41,7 +40,7 @@ fn subject(certificate: &CertificateName, version: u64) -> String {
     format!("version {version} of certificate {certificate}")
 }
 
-async fn put(tx: &mut Transaction<'static, Any>, check: &RevocationCheck) -> Result<()> {
+async fn put(tx: &mut Transaction, check: &RevocationCheck) -> Result<()> {
     sqlx::query(
         "INSERT INTO revocation_checks (certificate, version, status, source, detail, checked_at,
          unknown_since, next_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -82,7 +81,7 @@ impl Revocations for SqlStore {
         )
         .bind(micros(now))
         .bind(i64::from(limit))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await
         .map_err(|e| fail("read", "versions to check", e))?;
         all(&rows, versions::read)
@@ -95,7 +94,7 @@ impl Revocations for SqlStore {
              WHERE r.next_at > $1 AND v.revoked IS NULL",
         )
         .bind(micros(now))
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await
         .map_err(|e| fail("read", "the next check", e))?;
         maybe(row, |row| row.opt_time("next_at")).map(Option::flatten)
@@ -117,7 +116,7 @@ impl Revocations for SqlStore {
         let row = sqlx::query(query)
             .bind(certificate.to_string())
             .bind(int(version))
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read a check of", &subject(certificate, version), e))?;
         maybe(row, read)
@@ -176,7 +175,7 @@ impl Revocations for SqlStore {
         .bind(micros(staple.this_update))
         .bind(micros(staple.next_update))
         .bind(micros(staple.fetched_at))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map(drop)
         .map_err(|e| fail("keep a staple of", &subject(&staple.certificate, staple.version), e))
@@ -186,9 +185,18 @@ impl Revocations for SqlStore {
         let row = sqlx::query("SELECT * FROM staples WHERE certificate = $1 AND version = $2")
             .bind(certificate.to_string())
             .bind(int(version))
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read a staple of", &subject(certificate, version), e))?;
         maybe(row, read_staple)
+    }
+
+    async fn staples(&self, certificate: &CertificateName) -> Result<Vec<Staple>> {
+        let rows = sqlx::query("SELECT * FROM staples WHERE certificate = $1 ORDER BY version")
+            .bind(certificate.to_string())
+            .fetch_all(&self.reads)
+            .await
+            .map_err(|e| fail("read", &format!("staples of certificate {certificate}"), e))?;
+        all(&rows, read_staple)
     }
 }

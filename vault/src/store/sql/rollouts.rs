@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use sqlx::{Any, Transaction};
 use vault_proto::ids::{AgentName, CertificateName};
 
 use super::{
-    SqlStore, fail, one,
+    SqlStore, Transaction, fail, one,
     row::{Columns, all, int, maybe, micros, text},
 };
 use crate::error::Result;
@@ -29,10 +28,7 @@ fn read(row: &Columns<'_>) -> Result<RolloutRecord> {
 /// Begins the rollout of a version that is about to become the current one, inside a transaction:
 /// from the first moment on only those get it who shall. A first version goes to all at once, as
 /// does one that goes to a single agent.
-pub(super) async fn begin(
-    tx: &mut Transaction<'static, Any>,
-    version: &VersionRecord,
-) -> Result<()> {
+pub(super) async fn begin(tx: &mut Transaction, version: &VersionRecord) -> Result<()> {
     let name = version.certificate.to_string();
     let failed = |e| fail("begin", &format!("the rollout of certificate {name}"), e);
     let before: Option<i64> =
@@ -85,10 +81,7 @@ pub(super) async fn begin(
 }
 
 /// Forgets a certificate's rollout, inside a transaction.
-pub(super) async fn clear(
-    tx: &mut Transaction<'static, Any>,
-    certificate: &CertificateName,
-) -> Result<()> {
+pub(super) async fn clear(tx: &mut Transaction, certificate: &CertificateName) -> Result<()> {
     for query in [
         "DELETE FROM rollout_agents WHERE certificate = $1",
         "DELETE FROM rollouts WHERE certificate = $1",
@@ -102,7 +95,7 @@ pub(super) async fn clear(
     Ok(())
 }
 
-async fn insert(tx: &mut Transaction<'static, Any>, rollout: &RolloutRecord) -> Result<()> {
+async fn insert(tx: &mut Transaction, rollout: &RolloutRecord) -> Result<()> {
     sqlx::query(
         "INSERT INTO rollouts (certificate, version, base, canary, state, since, detail, revision)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -126,7 +119,7 @@ impl Rollouts for SqlStore {
     async fn rollout(&self, certificate: &CertificateName) -> Result<Option<RolloutRecord>> {
         let row = sqlx::query("SELECT * FROM rollouts WHERE certificate = $1")
             .bind(certificate.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a rollout", e))?;
         maybe(row, read)
@@ -139,7 +132,7 @@ impl Rollouts for SqlStore {
              LEFT JOIN rollout_agents a ON a.certificate = r.certificate WHERE r.certificate = $1",
         )
         .bind(certificate.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await
         .map_err(|e| fail("read", "a rollout", e))?;
         let Some(first) = rows.first() else { return Ok(None) };
@@ -154,7 +147,7 @@ impl Rollouts for SqlStore {
     async fn unfinished_rollouts(&self) -> Result<Vec<RolloutRecord>> {
         let rows = sqlx::query("SELECT * FROM rollouts WHERE state <> $1 ORDER BY certificate")
             .bind(RolloutState::Done.as_str())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "rollouts", e))?;
         all(&rows, read)
@@ -219,7 +212,7 @@ impl Rollouts for SqlStore {
         )
         .bind(certificate.to_string())
         .bind(agent.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await
         .map_err(|e| fail("read", "a rollout", e))?;
         maybe(row, |row| {
@@ -231,7 +224,7 @@ impl Rollouts for SqlStore {
     async fn canary(&self, certificate: &CertificateName) -> Result<Option<AgentName>> {
         let row = sqlx::query("SELECT canary FROM certificates WHERE name = $1")
             .bind(certificate.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a certificate's canary", e))?;
         Ok(maybe(row, |row| row.opt_parsed("canary"))?.flatten())
@@ -250,7 +243,7 @@ impl Rollouts for SqlStore {
         .bind(certificate.to_string())
         .bind(agent.map(ToString::to_string))
         .bind(i64::from(agent.is_some()))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map_err(|e| fail("change", &subject, e))?;
         match agent {

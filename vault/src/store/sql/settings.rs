@@ -11,7 +11,7 @@ impl Settings for SqlStore {
     async fn setting(&self, name: &str) -> Result<Option<String>> {
         sqlx::query_scalar("SELECT value FROM settings WHERE name = $1")
             .bind(name.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await
             .map_err(|e| fail("read", "a setting", e))
     }
