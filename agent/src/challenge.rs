@@ -180,8 +180,14 @@ fn prepare(
     new: &[Arc<v1::WantedChallenge>],
 ) -> Result<()> {
     let known: BTreeSet<String> = durable::read_json(written)?.unwrap_or_default();
+    let mut gone = None;
     for token in known.iter().filter(|token| !wanted.contains_key(*token) && is_token(token)) {
-        Target::below(root, FOLDERS, token)?.remove()?;
+        let target = Target::below(root, FOLDERS, token)?;
+        target.unlink()?;
+        gone = Some(target);
+    }
+    if let Some(gone) = gone {
+        gone.settle()?;
     }
     let kept = known.iter().filter(|token| wanted.contains_key(*token)).cloned();
     let new = new.iter().map(|new| new.token.clone()).filter(|token| is_token(token));
@@ -189,10 +195,11 @@ fn prepare(
     if next == known { Ok(()) } else { durable::write_json(written, &next) }
 }
 
+/// After a power loss the vault says again what is to be shown.
 fn write(root: &Path, challenge: &v1::WantedChallenge) -> Result<()> {
     let bytes = Zeroizing::new(challenge.key_authorization.clone().into_bytes());
     let access = Access { mode: 0o644, uid: None, gid: None };
-    Target::below(root, FOLDERS, &challenge.token)?.replace(&Content { bytes, access })
+    Target::below(root, FOLDERS, &challenge.token)?.show(&Content { bytes, access })
 }
 
 /// Shows a TLS-ALPN-01 challenge, where that is set up.

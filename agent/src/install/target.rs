@@ -39,6 +39,14 @@ pub struct Access {
     pub gid: Option<u32>,
 }
 
+impl Access {
+    /// Whether a file with this access is as it shall be.
+    pub fn is_met_by(&self, present: Self) -> bool {
+        let same = |wanted: Option<u32>, present| wanted.is_none() || wanted == present;
+        self.mode == present.mode && same(self.uid, present.uid) && same(self.gid, present.gid)
+    }
+}
+
 /// A file's content and who may read it.
 pub struct Content {
     /// Its bytes; a key's are wiped after use.
@@ -143,17 +151,30 @@ impl Target {
     /// # Errors
     /// Where any of it is refused; the present file is untouched then.
     pub fn replace(&self, content: &Content) -> Result<()> {
+        self.write(content, true)
+    }
+
+    /// Replaces the file, which need not outlive a power loss: as [`replace`](Self::replace), without
+    /// any fsync.
+    ///
+    /// # Errors
+    /// Where any of it is refused; the present file is untouched then.
+    pub fn show(&self, content: &Content) -> Result<()> {
+        self.write(content, false)
+    }
+
+    fn write(&self, content: &Content, durable: bool) -> Result<()> {
         let mut name = OsString::from(".");
         name.push(&self.name);
         name.push(format!(".{:016x}", rand::random::<u64>()));
-        let placed = self.place(&name, content);
+        let placed = self.place(&name, content, durable);
         if placed.is_err() {
             let _ = unlinkat(&self.dir, &name, AtFlags::empty());
         }
         placed
     }
 
-    fn place(&self, temporary: &OsString, content: &Content) -> Result<()> {
+    fn place(&self, temporary: &OsString, content: &Content, durable: bool) -> Result<()> {
         let failed = |e: rustix::io::Errno| self.failed("write", e);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -163,9 +184,11 @@ impl Target {
         let Access { mode, uid, gid } = content.access;
         self.give(&file, uid, gid)?;
         fchmod(&file, Mode::from(mode)).map_err(failed)?;
-        file.sync_all().map_err(|e| self.failed("write", e))?;
+        if durable {
+            file.sync_all().map_err(|e| self.failed("write", e))?;
+        }
         renameat(&self.dir, temporary, &self.dir, &self.name).map_err(failed)?;
-        fsync(&self.dir).map_err(failed)
+        if durable { fsync(&self.dir).map_err(failed) } else { Ok(()) }
     }
 
     /// Sets owner and group where they are not what they shall be already: an agent that is not
@@ -188,12 +211,28 @@ impl Target {
     /// # Errors
     /// Where it is there and cannot be removed.
     pub fn remove(&self) -> Result<()> {
+        self.unlink()?;
+        self.settle()
+    }
+
+    /// Removes the file, which may be gone already; a power loss may bring it back until the directory
+    /// is [settled](Self::settle).
+    ///
+    /// # Errors
+    /// Where it is there and cannot be removed.
+    pub fn unlink(&self) -> Result<()> {
         match unlinkat(&self.dir, &self.name, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {
-                fsync(&self.dir).map_err(|e| self.failed("remove", e))
-            }
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(self.failed("remove", error)),
         }
+    }
+
+    /// Makes what was done in its directory outlive a power loss.
+    ///
+    /// # Errors
+    /// Where the directory cannot be synced.
+    pub fn settle(&self) -> Result<()> {
+        fsync(&self.dir).map_err(|e| self.failed("sync the directory of", e))
     }
 }
 

@@ -206,6 +206,12 @@ impl Files {
         Ok(key_intact && same(&self.chain, chain.pem.as_bytes())?)
     }
 
+    fn is_in_place(&self, target: &Target, key: &LocalKey) -> Result<bool> {
+        Ok(target.read()?.is_some_and(|content| {
+            *content.bytes == key.pem.as_bytes() && self.key_access.is_met_by(content.access)
+        }))
+    }
+
     /// Remembers the last good files, then puts the new ones in place.
     ///
     /// # Errors
@@ -224,7 +230,11 @@ impl Files {
             durable::write(&self.backup(name), &content.bytes, 0o600)?;
             Ok(Some(content.access))
         };
-        let key_target = self.key.as_ref().zip(key);
+        let key_target = match self.key.as_ref().zip(key) {
+            // A renewal with the key that is in place exchanges the chain alone.
+            Some((target, key)) if self.is_in_place(target, key)? => None,
+            other => other,
+        };
         let staple_target = self.staple.as_ref().zip(staple);
         let journal = Journal {
             version,
@@ -276,7 +286,10 @@ impl Files {
     /// # Errors
     /// Where the state directory cannot be written.
     pub fn commit(&self, held: &Held, key: Option<&LocalKey>) -> Result<()> {
-        if let Some(key) = key {
+        if let Some(key) = key
+            && durable::read(&self.held_key())?.map(Zeroizing::new).as_deref().map(Vec::as_slice)
+                != Some(key.pem.as_bytes())
+        {
             durable::write(&self.held_key(), key.pem.as_bytes(), 0o600)?;
         }
         durable::write_json(&self.dir.join("held.json"), held)?;
@@ -345,4 +358,64 @@ impl Files {
 /// Where the state directory is damaged.
 pub fn held(state_dir: &Path, certificate: &str) -> Result<Option<Held>> {
     durable::read_json(&keys::directory(state_dir, certificate).join("held.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+
+    fn files(dir: &Path) -> Files {
+        fs::create_dir_all(dir.join("state")).unwrap();
+        let access = |mode| Access { mode, uid: None, gid: None };
+        Files {
+            dir: dir.join("state"),
+            chain: Target::open(&dir.join("chain.pem")).unwrap(),
+            key: Some(Target::open(&dir.join("key.pem")).unwrap()),
+            staple: None,
+            chain_access: access(0o644),
+            key_access: access(0o600),
+            state_dir: dir.join("state"),
+            certificate: "shop".to_owned(),
+        }
+    }
+
+    fn chain(key: &rcgen::KeyPair) -> Chain {
+        let names = vec!["shop.example".to_owned()];
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        Chain::parse(&params.self_signed(key).unwrap().pem()).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_is_in_place_is_left_alone_and_one_that_is_not_is_put_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, pair) = (files(dir.path()), rcgen::KeyPair::generate().unwrap());
+        let (one, two) = (chain(&pair), chain(&pair));
+        let key = |pem: &str| LocalKey {
+            pem: Zeroizing::new(pem.to_owned()),
+            spki_der: one.spki_der.clone(),
+        };
+        let place = |chain: &Chain, key: &LocalKey| {
+            files.swap(1, chain, Some(key), None).unwrap();
+            let meta = fs::metadata(dir.path().join("key.pem")).unwrap();
+            (meta.ino(), meta.mtime_nsec(), meta.mode() & 0o777)
+        };
+        let first = place(&one, &key("a key"));
+        fs::remove_file(files.journal()).unwrap();
+        assert_eq!(place(&two, &key("a key")), first);
+        assert_eq!(fs::read_to_string(dir.path().join("chain.pem")).unwrap(), *two.pem);
+        // What was exchanged is undone, and nothing else.
+        files.roll_back().unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("chain.pem")).unwrap(), *one.pem);
+        assert_eq!(fs::read_to_string(dir.path().join("key.pem")).unwrap(), "a key");
+        let other = place(&two, &key("another key"));
+        assert_ne!(other, first);
+        files.roll_back().unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("key.pem")).unwrap(), "a key");
+        // Whoever may read it counts, too.
+        let wide = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(dir.path().join("key.pem"), wide).unwrap();
+        assert_eq!(place(&two, &key("a key")).2, 0o600);
+    }
 }

@@ -92,7 +92,7 @@ impl Hsm {
 pub struct Store {
     /// `sqlite:PATH` or `postgres://...`.
     pub url: String,
-    /// Connections. Default 4.
+    /// Connections, of which one writes where it is SQLite. Default 4.
     #[serde(default = "Store::default_connections")]
     pub connections: u32,
 }
@@ -212,7 +212,7 @@ impl Default for Acme {
     fn default() -> Self {
         Self {
             request_timeout: Duration::from_secs(30),
-            concurrent_orders: 16,
+            concurrent_orders: 32,
             renew_after: 2.0 / 3.0,
             ari: true,
             resolvers: Vec::new(),

@@ -263,7 +263,7 @@ trust_domain = "example.org"
     fn the_smallest_configuration_is_enough() {
         let config = parse(GOOD).unwrap();
         assert_eq!(config.hsm.workers, 4);
-        assert_eq!(config.acme.concurrent_orders, 16);
+        assert_eq!(config.acme.concurrent_orders, 32);
         assert_eq!(config.rollout.canary_patience.as_secs(), 3600);
     }
 

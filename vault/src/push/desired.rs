@@ -73,9 +73,7 @@ impl DesiredState {
         };
         let mut now = Self::default();
         for name in names {
-            if view.store.deployment(name, view.agent).await?.is_some() {
-                now.read(view, name).await?;
-            }
+            now.read(view, name).await?;
         }
         let before = self.take(names.iter().map(CertificateName::as_str));
         let message = now.message(Some(&before), sequence);
@@ -85,9 +83,10 @@ impl DesiredState {
         Ok(message)
     }
 
-    /// Adds what the agent shall have of one certificate that goes to it.
+    /// Adds what the agent shall have of one certificate; nothing where it does not go to it.
     async fn read(&mut self, view: View<'_>, name: &CertificateName) -> Result<()> {
-        let Some(certificate) = view.store.certificate(name).await? else { return Ok(()) };
+        let certificate = view.store.certificate_on(name, view.agent).await?;
+        let Some(certificate) = certificate else { return Ok(()) };
         let order = view.store.open_order(name).await?;
         if let Some(order) = &order {
             self.read_challenges(view, &certificate, order).await?;

@@ -185,10 +185,9 @@ impl Issuer {
         let name = certificate.name.as_str();
         let found = self.store.key_by_name(KeyPurpose::Certificate, name).await?;
         if let Some(key) = found.filter(|key| key.state == KeyState::Active) {
-            let version =
-                self.store.version(&certificate.name, certificate.current_version).await?;
-            let certified = version.is_some_and(|version| version.key_id == Some(key.id));
             let ended = self.is_compromised(&certificate.name, key.id).await?;
+            // The certificate's own row says which key its current version has.
+            let certified = certificate.key_id == Some(key.id);
             return match ended || certificate.rotate_key && certified {
                 true => self.signing.rotate(&RENEWAL, KeyPurpose::Certificate, name).await,
                 false => Ok(key),

@@ -198,6 +198,12 @@ pub trait Certificates: Send + Sync {
     async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>>;
     /// All versions, newest first.
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>>;
+    /// One certificate, where it is deployed to an agent.
+    async fn certificate_on(
+        &self,
+        name: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<Option<CertificateRecord>>;
     /// The versions that were revoked for this RFC 5280 reason.
     async fn versions_revoked(
         &self,

@@ -41,7 +41,7 @@ impl Authority {
     /// Starts one.
     pub fn start(kind: Kind) -> Self {
         match kind {
-            Kind::Caddy => Self::Caddy(Caddy::start()),
+            Kind::Caddy => Self::Caddy(Caddy::start_in_memory()),
             Kind::Pebble => Self::Pebble(Box::new(Pebble::start_with(Behaviour {
                 nonce_reject: 5,
                 ..Behaviour::default()

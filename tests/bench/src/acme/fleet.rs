@@ -33,22 +33,34 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const DECLARED_AT_ONCE: usize = 8;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// Certificates with keys of their own.
     First,
     /// The same once more, with the keys that they have.
     Renewal,
+    /// Others, whose keys their web server's agent makes and keeps, as lego does.
+    FirstOfAgent,
+}
+
+impl Asked {
+    /// The first part of the names.
+    fn fleet(self) -> &'static str {
+        match self {
+            Self::First | Self::Renewal => "fleet",
+            Self::FirstOfAgent => "own",
+        }
+    }
 }
 
 /// The name of a round's certificate, which is the first label of its domain, too.
-fn name(round: usize, number: usize) -> String {
-    format!("fleet-{round}-{number}")
+fn name(asked: Asked, round: usize, number: usize) -> String {
+    format!("{}-{round}-{number}", asked.fleet())
 }
 
 /// The domain of a round's certificate.
-pub fn domain(round: usize, number: usize) -> String {
-    format!("{}.example", name(round, number))
+pub fn domain(asked: Asked, round: usize, number: usize) -> String {
+    format!("{}.example", name(asked, round, number))
 }
 
 /// A vault with an account, and its agent.
@@ -75,8 +87,13 @@ impl Fleet {
         vault.start();
         vault.ok(&["init"]);
         let mut agent = Agent::new(&vault, "");
-        let all = (0..rounds).flat_map(|round| (0..certificates).map(move |n| name(round, n)));
-        let installs: String = all
+        let of = |asked| {
+            let numbers =
+                (0..rounds).flat_map(move |round| (0..certificates).map(move |n| (round, n)));
+            numbers.map(move |(round, number)| name(asked, round, number))
+        };
+        let installs: String = of(Asked::First)
+            .chain(of(Asked::FirstOfAgent))
             .map(|name| {
                 let key = Some(agent.file(&format!("{name}.key")));
                 Install { key, ..Install::file(&name, agent.file(&format!("{name}.pem"))) }.toml()
@@ -167,15 +184,16 @@ where
 }
 
 async fn ask(channel: Channel, asked: Asked, round: usize, number: usize) -> Result<()> {
-    let (mut client, name) = (CertificateServiceClient::new(channel), name(round, number));
+    let (mut client, name) = (CertificateServiceClient::new(channel), name(asked, round, number));
+    let custody = if asked == Asked::First { Custody::Vault } else { Custody::Agent };
     let answer = match asked {
-        Asked::First => {
+        Asked::First | Asked::FirstOfAgent => {
             let request = IssueCertificateRequest {
                 name,
                 account: ACCOUNT.to_owned(),
-                domains: vec![domain(round, number)],
+                domains: vec![domain(asked, round, number)],
                 challenge: "http-01".to_owned(),
-                custody: Custody::Vault.into(),
+                custody: custody.into(),
                 deploy_to: vec![AGENT.to_owned()],
                 ..Default::default()
             };

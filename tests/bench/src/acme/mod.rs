@@ -63,7 +63,9 @@ pub fn measure(pace: Pace, certificates: usize, results: &mut Results) -> Result
 fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Result<()> {
     let mut names = vec![testkit::caddy::NAME.to_owned()];
     for round in 0..pace.rounds {
-        names.extend((0..certificates).map(|number| fleet::domain(round, number)));
+        for asked in [Asked::First, Asked::FirstOfAgent] {
+            names.extend((0..certificates).map(|number| fleet::domain(asked, round, number)));
+        }
         names.extend((0..2 * LEGOS).map(|number| lego::domain(round, number)));
         names.extend((0..AT_ONCE).map(|shell| lego::account_domain(round, shell)));
     }
@@ -80,6 +82,8 @@ fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Res
             sides.ours.push(said(kind, "vault", ours)?);
             let renewed = fleet.order(Asked::Renewal, &authority, round, certificates)?;
             sides.renewed.push(said(kind, "renewal", renewed)?);
+            let own = fleet.order(Asked::FirstOfAgent, &authority, round, certificates)?;
+            sides.own.push(said(kind, "agent-key", own)?);
             let lego = Lego::new(&nginx, round)?;
             // Pebble's slowness to lego is lego's own polling; a few show it.
             let legos = if kind == Kind::Caddy { LEGOS } else { AT_ONCE };
@@ -122,6 +126,7 @@ fn said(kind: Kind, side: &str, ordered: Ordered) -> Result<Ordered> {
 struct Sides {
     ours: Vec<Ordered>,
     renewed: Vec<Ordered>,
+    own: Vec<Ordered>,
     single: Vec<Ordered>,
     eight: Vec<Ordered>,
 }
@@ -132,6 +137,7 @@ impl Sides {
         let sides = [
             ("vault", &self.ours),
             ("renewal", &self.renewed),
+            ("agent_key", &self.own),
             ("lego", &self.single),
             ("lego8", &self.eight),
         ];
@@ -141,7 +147,7 @@ impl Sides {
             results.add(format!("acme.{ca}.{side}.cpu_ms"), "ms", &all(|o| o.client_ms));
             results.add(format!("acme.{ca}.{side}.ca_cpu_ms"), "ms", &all(|o| o.authority_ms));
             results.add(format!("acme.{ca}.{side}.ca_share"), "ratio", &all(|o| o.authority_share));
-            if ["vault", "renewal"].contains(&side) {
+            if ["vault", "renewal", "agent_key"].contains(&side) {
                 results.add(format!("acme.{ca}.{side}.agent_cpu_ms"), "ms", &all(|o| o.answers_ms));
                 results.add(format!("acme.{ca}.{side}.failures"), "", &all(|o| o.failures));
             }
@@ -153,7 +159,8 @@ impl Sides {
         let ratio = |side: &[Ordered], of: fn(&Ordered) -> f64| {
             side.iter().zip(&self.single).map(|(a, b)| of(a) / of(b)).collect::<Vec<_>>()
         };
-        for (side, name) in [(&self.ours, ""), (&self.renewed, "renewal.")] {
+        let ours = [(&self.ours, ""), (&self.renewed, "renewal."), (&self.own, "agent_key.")];
+        for (side, name) in ours {
             let (rate, cpu) = (ratio(side, |o| o.rate), ratio(side, |o| o.client_ms));
             results.add(format!("{prefix}.{name}rate_ratio_lego"), "ratio", &rate);
             results.add(format!("{prefix}.{name}cpu_ratio_lego"), "ratio", &cpu);

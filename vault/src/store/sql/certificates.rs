@@ -277,6 +277,22 @@ impl Certificates for SqlStore {
         maybe(row, versions::read)
     }
 
+    async fn certificate_on(
+        &self,
+        name: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<Option<CertificateRecord>> {
+        let query = "SELECT c.* FROM certificates c JOIN deployments d ON d.certificate = c.name
+             WHERE c.name = $1 AND d.agent = $2";
+        let row = sqlx::query(query)
+            .bind(name.to_string())
+            .bind(agent.to_string())
+            .fetch_optional(&self.reads)
+            .await
+            .map_err(|e| fail("read", "a certificate", e))?;
+        maybe(row, read)
+    }
+
     async fn versions_revoked(
         &self,
         name: &CertificateName,

@@ -31,25 +31,26 @@ fn read(row: &Columns<'_>) -> Result<RolloutRecord> {
 pub(super) async fn begin(tx: &mut Transaction, version: &VersionRecord) -> Result<()> {
     let name = version.certificate.to_string();
     let failed = |e| fail("begin", &format!("the rollout of certificate {name}"), e);
-    let before: Option<i64> =
-        sqlx::query_scalar("SELECT current_version FROM certificates WHERE name = $1")
-            .bind(name.clone())
-            .fetch_optional(&mut **tx)
-            .await
-            .map_err(failed)?;
-    let agents: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deployments WHERE certificate = $1")
-        .bind(name.clone())
-        .fetch_one(&mut **tx)
-        .await
-        .map_err(failed)?;
+    let known = sqlx::query(
+        "SELECT c.current_version,
+                (SELECT COUNT(*) FROM deployments d WHERE d.certificate = c.name) AS agents
+         FROM certificates c WHERE c.name = $1",
+    )
+    .bind(name.clone())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(failed)?;
+    let known = maybe(known, |row| Ok((row.int("current_version")?, row.int("agents")?)))?;
+    let (before, agents): (u64, u64) = known.unwrap_or_default();
     let last = sqlx::query("SELECT * FROM rollouts WHERE certificate = $1")
         .bind(name.clone())
         .fetch_optional(&mut **tx)
         .await
         .map_err(failed)?;
     let last = maybe(last, read)?;
-    clear(tx, &version.certificate).await?;
-    let before = before.and_then(|before| u64::try_from(before).ok()).unwrap_or_default();
+    if last.is_some() {
+        clear(tx, &version.certificate).await?;
+    }
     if before == 0 || agents < 2 {
         return Ok(());
     }
