@@ -1,11 +1,11 @@
 //! What is known of the keys that the vault keeps for this agent, as the module shows it. Kept on
 //! disk, so that a web server that starts while vault or agent are away finds its key.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use der::{Decode as _, Encode as _, asn1::OctetStringRef};
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use vault_proto::local::v1::{Key, KeyType, Keys as List};
 use vault_proto::v1::WantedCertificate;
@@ -19,6 +19,11 @@ use crate::identity::Identity;
 
 /// For everybody whom its directory lets in: it says what certificates say.
 const MODE: u32 = 0o644;
+
+/// Making the list anew takes at most one part in so many of the time: it is as long as there are keys.
+const SELDOM: u32 = 4;
+/// The longest wait for that.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// rsaEncryption (RFC 8017 appendix A.1).
 const RSA: der::asn1::ObjectIdentifier =
@@ -74,6 +79,8 @@ impl Keys {
     pub async fn run(self, mut desired: watch::Receiver<Desired>, stop: CancellationToken) {
         let mut shown = Shown::new();
         loop {
+            let began = Instant::now();
+            let mut written = false;
             let now = desired.borrow_and_update().clone();
             if now.known {
                 let token_label = self.list.borrow().token_label.clone();
@@ -82,10 +89,19 @@ impl Keys {
                     let (file, bytes) = (self.file.clone(), next.encode_to_vec());
                     // On disk first: what the module finds there is never older than what it is told.
                     said(blocking(move || durable::write(&file, &bytes, MODE)).await);
+                    written = true;
                     self.list.send_replace(next);
                 }
             }
             self.listed.send_replace(now);
+            // Of many changes in a row the list is made anew for some together.
+            if written {
+                let rest = (began.elapsed() * (SELDOM - 1)).min(LONGEST_REST);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(rest) => {}
+                }
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = desired.changed() => if changed.is_err() { return },

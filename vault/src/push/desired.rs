@@ -77,9 +77,10 @@ impl DesiredState {
         }
         let before = self.take(names.iter().map(CertificateName::as_str));
         let message = now.message(Some(&before), sequence);
-        self.certificates.append(&mut now.certificates);
-        self.challenges.append(&mut now.challenges);
-        self.tokens.append(&mut now.tokens);
+        // Not by `append`, which makes the whole map anew.
+        self.certificates.extend(now.certificates);
+        self.challenges.extend(now.challenges);
+        self.tokens.extend(now.tokens);
         Ok(message)
     }
 
