@@ -188,7 +188,7 @@ async fn wanted(
     let number = rolled_out.unwrap_or(certificate.current_version);
     let staples = store.staples(&certificate.name).await?;
     let mut version = match store.version(&certificate.name, number).await? {
-        Some(wanted) => Some(staple::ready(store, certificate, wanted, &staples, clock).await?),
+        Some(wanted) => staple::ready(store, certificate, wanted, &staples, clock).await?,
         None => None,
     };
     let in_use = store.versions_in_use(&certificate.name, clock.now()).await?;

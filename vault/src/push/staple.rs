@@ -14,7 +14,8 @@ const SHORT: Duration = Duration::minutes(10);
 const MARGIN: Duration = Duration::hours(1);
 
 /// The version that agents get where a rollout has chosen this one: it, or while it has no staple and needs
-/// one, the one before. `staples` are all that the certificate's versions have.
+/// one, the one before, or none where that is not good. `staples` are all that the certificate's versions
+/// have.
 ///
 /// # Errors
 /// Where the store cannot be read.
@@ -24,23 +25,23 @@ pub(super) async fn ready(
     wanted: VersionRecord,
     staples: &[Staple],
     clock: &dyn Clock,
-) -> Result<VersionRecord> {
+) -> Result<Option<VersionRecord>> {
     let has_staple = |version: u64| staples.iter().any(|staple| staple.version == version);
     // What went out once does not come back, be its staple as old as it may.
     if has_staple(wanted.version) || (staples.is_empty() && !certificate.must_staple) {
-        return Ok(wanted);
+        return Ok(Some(wanted));
     }
     let versions = store.versions(&certificate.name).await?;
     let before = versions.into_iter().find(|version| version.version < wanted.version);
     let before = before.filter(|before| before.revoked.is_none());
     let stapled = before.as_ref().is_some_and(|before| has_staple(before.version));
     if !(certificate.must_staple || stapled) || !asks(store, &wanted).await? {
-        return Ok(wanted);
+        return Ok(Some(wanted));
     }
     let now = clock.now();
     let good = before.filter(|before| before.not_after > now);
     let until = waits_until(certificate.must_staple, &wanted, good.as_ref());
-    Ok(good.filter(|_| now < until).unwrap_or(wanted))
+    Ok(if now < until { good } else { Some(wanted) })
 }
 
 /// By when a version without a staple goes out.
