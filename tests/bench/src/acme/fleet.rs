@@ -79,7 +79,7 @@ impl Fleet {
     pub fn new(
         authority: &Authority,
         nginx: &Nginx,
-        rounds: usize,
+        round: usize,
         certificates: usize,
     ) -> Result<Self> {
         let mut vault = Vault::new();
@@ -87,11 +87,7 @@ impl Fleet {
         vault.start();
         vault.ok(&["init"]);
         let mut agent = Agent::new(&vault, "");
-        let of = |asked| {
-            let numbers =
-                (0..rounds).flat_map(move |round| (0..certificates).map(move |n| (round, n)));
-            numbers.map(move |(round, number)| name(asked, round, number))
-        };
+        let of = |asked| (0..certificates).map(move |number| name(asked, round, number));
         let installs: String = of(Asked::First)
             .chain(of(Asked::FirstOfAgent))
             .map(|name| {

@@ -75,15 +75,17 @@ fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Res
     for kind in [Kind::Caddy, Kind::Pebble] {
         let authority = Authority::start(kind);
         let nginx = Nginx::start("challenges.example", authority.http01()?);
-        let mut fleet = Fleet::new(&authority, &nginx, pace.rounds, certificates)?;
         let mut sides = Sides::default();
         for round in 0..pace.rounds {
+            // A vault without a past, as in every other round.
+            let mut fleet = Fleet::new(&authority, &nginx, round, certificates)?;
             let ours = fleet.order(Asked::First, &authority, round, certificates)?;
             sides.ours.push(said(kind, "vault", ours)?);
             let renewed = fleet.order(Asked::Renewal, &authority, round, certificates)?;
             sides.renewed.push(said(kind, "renewal", renewed)?);
             let own = fleet.order(Asked::FirstOfAgent, &authority, round, certificates)?;
             sides.own.push(said(kind, "agent-key", own)?);
+            drop(fleet);
             let lego = Lego::new(&nginx, round)?;
             // Pebble's slowness to lego is lego's own polling; a few show it.
             let legos = if kind == Kind::Caddy { LEGOS } else { AT_ONCE };
