@@ -49,6 +49,16 @@ impl Authority {
         }
     }
 
+    /// How many orders it is asked for at once. Of many, Pebble may stop for ever: one order holds an
+    /// authorization and waits for the database while another looks through all authorizations with the
+    /// database held.
+    pub fn orders_at_once(&self) -> usize {
+        match self {
+            Self::Caddy(_) => 32,
+            Self::Pebble(_) => 4,
+        }
+    }
+
     /// Its directory URL.
     pub fn directory(&self) -> String {
         match self {

@@ -83,7 +83,9 @@ impl Fleet {
         certificates: usize,
     ) -> Result<Self> {
         let mut vault = Vault::new();
-        vault.reconfigure("request_timeout = \"5s\"", "request_timeout = \"60s\"");
+        let at_once = authority.orders_at_once();
+        let acme = format!("request_timeout = \"60s\"\nconcurrent_orders = {at_once}");
+        vault.reconfigure("request_timeout = \"5s\"", &acme);
         vault.start();
         vault.ok(&["init"]);
         let mut agent = Agent::new(&vault, "");
