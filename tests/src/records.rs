@@ -182,3 +182,18 @@ pub async fn put_order(store: &SqlStore) -> (CertificateRecord, OrderRecord) {
     store.put_challenges(&challenges).await.expect("challenges");
     (certificate, order)
 }
+
+/// Issues a certificate's version of this number, for this key, which ends that many days after the start.
+pub async fn issue(
+    store: &SqlStore,
+    certificate: &CertificateRecord,
+    number: u64,
+    key: KeyId,
+    days: i64,
+) {
+    let order = OrderRecord { version: number, key_id: Some(key), ..order(certificate) };
+    store.insert_order(&order).await.expect("order");
+    let not_after = start() + Duration::days(days);
+    let version = VersionRecord { not_after, ..version(&order) };
+    store.record_issuance(order.id, &version, start()).await.expect("version");
+}

@@ -3,13 +3,12 @@
 use time::Duration;
 use vault::store::{
     CertificateRecord, CertificateSettings, Certificates as _, Custody, DeploymentRecord,
-    DeploymentStatus, KeyPurpose, KeyRecord, KeyState, Keys as _, OrderRecord, TlsUse,
-    VersionRecord,
+    DeploymentStatus, KeyPurpose, KeyRecord, KeyState, Keys as _, TlsUse,
 };
 use vault_proto::ids::{AgentName, KeyId};
 
 use super::{
-    records::{certificate, key, name, order, put_account, put_agents, start, version},
+    records::{certificate, issue, key, name, put_account, put_agents, start},
     world::World,
 };
 
@@ -39,15 +38,6 @@ fn state(version: u32) -> KeyState {
     if version == 1 { KeyState::Active } else { KeyState::Retired }
 }
 
-/// Issues the next version, for this key, which ends that many days after the start.
-async fn issue(world: &World, shop: &CertificateRecord, number: u64, key: KeyId, days: i64) {
-    let order = OrderRecord { version: number, key_id: Some(key), ..order(shop) };
-    world.store.insert_order(&order).await.unwrap();
-    let not_after = start() + Duration::days(days);
-    let version = VersionRecord { not_after, ..version(&order) };
-    world.store.record_issuance(order.id, &version, start()).await.unwrap();
-}
-
 /// The versions that are in use after so many days.
 async fn in_use(world: &World, shop: &CertificateRecord, days: i64) -> Vec<u64> {
     let at = start() + Duration::days(days);
@@ -68,9 +58,9 @@ async fn keys_are_in_use_while_a_version_with_them_is_in_date(world: World) {
     put_account(&world.store).await;
     let (shop, keys) = put(&world, "shop", 2).await;
     assert_eq!(in_use(&world, &shop, 1).await, [0; 0]);
-    issue(&world, &shop, 1, keys[0], 90).await;
-    issue(&world, &shop, 2, keys[0], 60).await;
-    issue(&world, &shop, 3, keys[1], 120).await;
+    issue(&world.store, &shop, 1, keys[0], 90).await;
+    issue(&world.store, &shop, 2, keys[0], 60).await;
+    issue(&world.store, &shop, 3, keys[1], 120).await;
     assert_eq!(in_use(&world, &shop, 59).await, [3, 2, 1]);
     assert_eq!(in_use(&world, &shop, 60).await, [3, 1]);
     assert_eq!(in_use(&world, &shop, 120).await, [0; 0]);
@@ -88,7 +78,7 @@ async fn a_revoked_version_is_in_use_while_it_is_in_force_or_held(world: World) 
     for agent in &agents {
         world.store.insert_deployment(&shop.name, agent, start()).await.unwrap();
     }
-    issue(&world, &shop, 1, keys[0], 90).await;
+    issue(&world.store, &shop, 1, keys[0], 90).await;
     world.store.revoke_version(&shop.name, 1, "superseded", None).await.unwrap();
     assert_eq!(in_use(&world, &shop, 1).await, [1], "it is in force");
     let held = DeploymentRecord {
@@ -100,7 +90,7 @@ async fn a_revoked_version_is_in_use_while_it_is_in_force_or_held(world: World) 
         updated_at: start(),
     };
     world.store.update_deployment(&held).await.unwrap();
-    issue(&world, &shop, 2, keys[0], 90).await;
+    issue(&world.store, &shop, 2, keys[0], 90).await;
     assert_eq!(in_use(&world, &shop, 1).await, [2, 1], "it is held");
     world.store.update_deployment(&DeploymentRecord { held_version: 2, ..held }).await.unwrap();
     assert_eq!(in_use(&world, &shop, 1).await, [2]);
@@ -114,18 +104,18 @@ async fn an_agent_s_keys_are_those_of_what_is_deployed_to_it(world: World) {
     let (mail, others) = put(&world, "mail", 3).await;
     let web = CertificateRecord { custody: Custody::Agent, ..certificate("web") };
     store.insert_certificate(&web, &agents[..1]).await.unwrap();
-    issue(&world, &web, 1, others[1], 90).await;
+    issue(&world.store, &web, 1, others[1], 90).await;
     store.insert_deployment(&shop.name, &agents[0], start()).await.unwrap();
     for agent in &agents {
         store.insert_deployment(&mail.name, agent, start()).await.unwrap();
     }
     assert_eq!(keys_on(&world, &agents[0], 1).await, []);
-    issue(&world, &shop, 1, keys[0], 60).await;
-    issue(&world, &shop, 2, keys[0], 90).await;
-    issue(&world, &shop, 3, keys[1], 30).await;
-    issue(&world, &mail, 1, others[0], 120).await;
+    issue(&world.store, &shop, 1, keys[0], 60).await;
+    issue(&world.store, &shop, 2, keys[0], 90).await;
+    issue(&world.store, &shop, 3, keys[1], 30).await;
+    issue(&world.store, &mail, 1, others[0], 120).await;
     store.set_key_state(others[2], KeyState::Destroyed).await.unwrap();
-    issue(&world, &mail, 2, others[2], 120).await;
+    issue(&world.store, &mail, 2, others[2], 120).await;
     let settings = mail.settings();
     let looser = CertificateSettings { tls_use: TlsUse::Digest, ..settings.clone() };
     assert!(store.change_settings(&mail.name, &settings, &looser).await.unwrap());
@@ -145,7 +135,7 @@ async fn versions_are_found_by_why_they_were_revoked(world: World) {
     put_account(&world.store).await;
     let (shop, keys) = put(&world, "shop", 1).await;
     for number in 1..=3 {
-        issue(&world, &shop, number, keys[0], 90).await;
+        issue(&world.store, &shop, number, keys[0], 90).await;
     }
     world.store.revoke_version(&shop.name, 1, "superseded", None).await.unwrap();
     world.store.revoke_version(&shop.name, 2, "key-compromise", None).await.unwrap();

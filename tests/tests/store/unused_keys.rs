@@ -3,12 +3,11 @@
 use time::Duration;
 use vault::store::{
     CertificateRecord, Certificates as _, KeyPurpose, KeyRecord, KeyState, Keys as _, OrderRecord,
-    OrderState, VersionRecord,
+    OrderState,
 };
-use vault_proto::ids::KeyId;
 
 use super::{
-    records::{certificate, key, order, put_account, start, version},
+    records::{certificate, issue, key, order, put_account, start},
     world::World,
 };
 
@@ -38,15 +37,6 @@ async fn put_keys(world: &World, states: &[KeyState]) -> (CertificateRecord, Vec
     (shop, keys)
 }
 
-/// Issues the next version, for this key, which ends that many days after the start.
-async fn issue(world: &World, shop: &CertificateRecord, number: u64, key: KeyId, days: i64) {
-    let order = OrderRecord { version: number, key_id: Some(key), ..order(shop) };
-    world.store.insert_order(&order).await.unwrap();
-    let not_after = start() + Duration::days(days);
-    let version = VersionRecord { not_after, ..version(&order) };
-    world.store.record_issuance(order.id, &version, start()).await.unwrap();
-}
-
 /// The versions of the keys that are unused after that many days and microseconds.
 async fn unused(world: &World, days: i64, microseconds: i64) -> Vec<u32> {
     let at = start() + Duration::days(days) + Duration::microseconds(microseconds);
@@ -57,9 +47,9 @@ async fn unused(world: &World, days: i64, microseconds: i64) -> Vec<u32> {
 async fn a_retired_key_is_unused_from_the_end_of_its_last_version_on(world: World) {
     let (shop, keys) = put_keys(&world, &[KeyState::Retired, KeyState::Active]).await;
     // The first version ends after the second with the same key.
-    issue(&world, &shop, 1, keys[0].id, 90).await;
-    issue(&world, &shop, 2, keys[0].id, 60).await;
-    issue(&world, &shop, 3, keys[1].id, 120).await;
+    issue(&world.store, &shop, 1, keys[0].id, 90).await;
+    issue(&world.store, &shop, 2, keys[0].id, 60).await;
+    issue(&world.store, &shop, 3, keys[1].id, 120).await;
     assert_eq!(unused(&world, 60, 0).await, NONE);
     assert_eq!(unused(&world, 90, -1).await, NONE);
     assert_eq!(unused(&world, 90, 0).await, [1]);
@@ -77,18 +67,18 @@ async fn a_key_that_is_in_use_or_gone_is_never_unused(world: World) {
     let states = [Active, Retired, Destroyed, Lost, Active, Retired, Destroyed, Lost, Active];
     let (shop, keys) = put_keys(&world, &states).await;
     for (number, key) in (1..).zip(&keys[..4]) {
-        issue(&world, &shop, number, key.id, 90).await;
+        issue(&world.store, &shop, number, key.id, 90).await;
     }
-    issue(&world, &shop, 5, keys[8].id, 90).await;
+    issue(&world.store, &shop, 5, keys[8].id, 90).await;
     assert_eq!(unused(&world, 1000, 0).await, [2, 6]);
 }
 
 async fn a_key_of_a_current_version_is_never_unused(world: World) {
     let (shop, keys) = put_keys(&world, &[KeyState::Retired, KeyState::Active]).await;
     // Its renewal has a key and fails: what is served is the old version, even past its end.
-    issue(&world, &shop, 1, keys[0].id, 90).await;
+    issue(&world.store, &shop, 1, keys[0].id, 90).await;
     assert_eq!(unused(&world, 1000, 0).await, NONE);
-    issue(&world, &shop, 2, keys[1].id, 180).await;
+    issue(&world.store, &shop, 2, keys[1].id, 180).await;
     assert_eq!(unused(&world, 1000, 0).await, [1]);
 }
 
