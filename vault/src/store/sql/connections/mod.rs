@@ -139,7 +139,7 @@ impl<'c> Executor<'c> for &'c Reads {
             Reads::Sqlite(readers) => steps(async move {
                 let mut reader = readers.take().await?;
                 let steps = reader.fetch_many(query).try_collect().await;
-                readers.give_back(reader, steps)
+                Readers::give_back(reader, steps)
             }),
             Reads::Postgres(pool) => pool.fetch_many(query),
         }
@@ -154,7 +154,7 @@ impl<'c> Executor<'c> for &'c Reads {
             Reads::Sqlite(readers) => Box::pin(async move {
                 let mut reader = readers.take().await?;
                 let row = reader.fetch_optional(query).await;
-                readers.give_back(reader, row)
+                Readers::give_back(reader, row)
             }),
             Reads::Postgres(pool) => pool.fetch_optional(query),
         }
@@ -172,7 +172,7 @@ impl<'c> Executor<'c> for &'c Reads {
             Reads::Sqlite(readers) => Box::pin(async move {
                 let mut reader = readers.take().await?;
                 let statement = reader.prepare_with(sql, parameters).await;
-                readers.give_back(reader, statement)
+                Readers::give_back(reader, statement)
             }),
             Reads::Postgres(pool) => pool.prepare_with(sql, parameters),
         }

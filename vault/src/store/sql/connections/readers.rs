@@ -57,11 +57,7 @@ impl Readers {
     }
 
     /// Gives it back with what it has answered; one that may be broken is not used again.
-    pub(super) fn give_back<T>(
-        &self,
-        reader: Reader,
-        answer: Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub(super) fn give_back<T>(reader: Reader, answer: Result<T, Error>) -> Result<T, Error> {
         if matches!(answer, Err(Error::WorkerCrashed | Error::Io(_))) {
             drop(Object::take(reader));
         }
