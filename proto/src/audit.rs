@@ -18,7 +18,8 @@ pub const LONGEST_LINE: u64 = 1 << 20;
 
 /// The hash of a line without its newline, lower-case hex.
 pub fn hash(line: &[u8]) -> String {
-    hex::encode(Sha256::digest(line))
+    // Not by `hex`, which pushes one character after the other.
+    base16ct::lower::encode_string(&Sha256::digest(line))
 }
 
 /// A chain up to its last good line.

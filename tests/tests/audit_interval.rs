@@ -121,7 +121,14 @@ fn on_a_full_disk_no_handshake_is_signed_and_the_hsm_is_not_asked() {
     eventually("the log is full", || sign(&socket).err());
     let asked = spy.calls("C_SignInit");
     for _ in 0..5 {
+        // One after the other, and so many that a worker begins several together.
         assert_eq!(sign(&socket), Err(Reason::Unavailable));
+        thread::scope(|scope| {
+            let all = [(); 2 * CALLERS].map(|()| scope.spawn(|| sign(&socket)));
+            for one in all {
+                assert_eq!(one.join().unwrap(), Err(Reason::Unavailable));
+            }
+        });
     }
     assert_eq!(spy.calls("C_SignInit"), asked, "the HSM was asked");
 

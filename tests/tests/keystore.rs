@@ -16,4 +16,5 @@ mod keystore {
     mod own_session;
     mod recovery;
     mod verify;
+    mod witnesses;
 }

@@ -87,7 +87,7 @@ impl Alerts {
             principal: Principal::Vault("alerts").to_string(),
             action: action.to_owned(),
             resource: subject.replacen(' ', "/", 1),
-            detail: json!({ "alert": kind, "subject": subject, "detail": detail }),
+            detail: json!({ "alert": kind, "subject": subject, "detail": detail }).into(),
             grouped: false,
         };
         self.audit.event(entry).await

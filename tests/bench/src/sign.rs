@@ -30,8 +30,9 @@ use crate::{
     stream::Stream,
 };
 
-/// Callers at once.
-const CALLERS: [usize; 3] = [1, 8, 64];
+/// Callers at once: few, and most.
+const FEW: [usize; 2] = [1, 8];
+const MOST: usize = 64;
 /// The vault's HSM workers, and as many threads on the other side.
 const THREADS: usize = 2;
 
@@ -50,7 +51,24 @@ pub fn measure(pace: Pace, results: &mut Results) -> Result<()> {
 }
 
 /// The runs with each number of callers.
-type Table = [Vec<Run>; CALLERS.len()];
+type Table = [Vec<Run>; FEW.len()];
+
+/// Runs, and what each was beside the token's right before and right after it.
+#[derive(Default)]
+struct Beside {
+    runs: Vec<Run>,
+    rate: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Beside {
+    fn add(&mut self, run: Run, token: [&Run; 2]) {
+        let ratio = |of: fn(&Run) -> f64| of(&run) * 2.0 / token.into_iter().map(of).sum::<f64>();
+        self.rate.push(ratio(|run| run.rate));
+        self.cpu.push(ratio(Run::cpu_per_thousand));
+        self.runs.push(run);
+    }
+}
 
 /// The sides of the comparison.
 struct Bench {
@@ -65,8 +83,9 @@ struct Bench {
 
 impl Bench {
     fn new(site: &mut Site) -> Result<Self> {
+        // One thread, as an agent has.
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let channel = runtime.block_on(connect(&site.vault))?;
         let stream = runtime.block_on(Stream::open(&site.vault, &site.agent))?;
         let text = |path: std::path::PathBuf| path.display().to_string();
@@ -86,32 +105,38 @@ impl Bench {
         Ok(Self { token, agent, channel, stream, runtime, vault, agent_process })
     }
 
-    /// The token from as many threads as the vault has, and the vault from more and more callers.
+    /// The token from as many threads as the vault has, and the vault from more and more callers. Both ways
+    /// from most callers have the token before and after them: a machine that is slow for a while is
+    /// slow for both sides.
     fn throughput(&self, key: &Key, pace: Pace, results: &mut Results) -> Result<()> {
         let name = key.name;
-        let (mut raw, mut streamed, mut unary) = (Vec::new(), Table::default(), Table::default());
+        let (mut streamed, mut unary) = (Beside::default(), Beside::default());
+        let (mut raw, mut few) = (Vec::new(), [Table::default(), Table::default()]);
         let by_stream = ByStream { stream: self.stream.clone(), key: key.clone() };
         let client = KeyServiceClient::new(self.channel.clone());
         let by_call = ByCall { client, key: key.clone() };
+        let token = || self.token.sign(&key.id, key.raw, THREADS, pace.time);
         for _ in 0..pace.rounds {
-            raw.push(self.token.sign(&key.id, key.raw, THREADS, pace.time)?);
-            for (number, callers) in CALLERS.into_iter().enumerate() {
-                streamed[number].push(self.vault(&by_stream, callers, pace.time)?);
-                unary[number].push(self.vault(&by_call, callers, pace.time)?);
+            let before = token()?;
+            let by_stream_most = self.vault(&by_stream, MOST, pace.time)?;
+            let between = token()?;
+            let by_call_most = self.vault(&by_call, MOST, pace.time)?;
+            let after = token()?;
+            streamed.add(by_stream_most, [&before, &between]);
+            unary.add(by_call_most, [&between, &after]);
+            raw.extend([before, between, after]);
+            for (number, callers) in FEW.into_iter().enumerate() {
+                few[0][number].push(self.vault(&by_stream, callers, pace.time)?);
+                few[1][number].push(self.vault(&by_call, callers, pace.time)?);
             }
         }
         report(results, &format!("raw.{name}"), &raw);
-        for (way, table) in [("sign", &unary), ("sign_stream", &streamed)] {
-            for (callers, runs) in CALLERS.iter().zip(table) {
+        for (way, most, few) in [("sign_stream", streamed, &few[0]), ("sign", unary, &few[1])] {
+            for (callers, runs) in FEW.iter().zip(few).chain([(&MOST, &most.runs)]) {
                 report(results, &format!("{way}.{name}.callers_{callers}"), runs);
             }
-            let most = &table[CALLERS.len() - 1];
-            let ratio = |of: fn(&Run) -> f64| {
-                most.iter().zip(&raw).map(|(ours, raw)| of(ours) / of(raw)).collect::<Vec<_>>()
-            };
-            results.add(format!("{way}.{name}.ratio_raw"), "ratio", &ratio(|run| run.rate));
-            let cpu = ratio(Run::cpu_per_thousand);
-            results.add(format!("{way}.{name}.cpu_ratio_raw"), "ratio", &cpu);
+            results.add(format!("{way}.{name}.ratio_raw"), "ratio", &most.rate);
+            results.add(format!("{way}.{name}.cpu_ratio_raw"), "ratio", &most.cpu);
         }
         Ok(())
     }

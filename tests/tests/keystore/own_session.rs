@@ -41,6 +41,10 @@ impl Witness for Where {
     fn after(&mut self, _: Result<(), &Error>) -> Result<()> {
         Ok(())
     }
+
+    fn stands(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A store with a key.

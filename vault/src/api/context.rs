@@ -171,7 +171,7 @@ fn entry(who: &Principal, action: Action, resource: &str, detail: Value) -> Entr
         principal: who.to_string(),
         action: action.as_str().to_owned(),
         resource: resource.to_owned(),
-        detail,
+        detail: detail.into(),
         grouped: false,
     }
 }

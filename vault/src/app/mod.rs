@@ -112,7 +112,7 @@ fn started(recovery: &Recovery) -> Entry {
         principal: Principal::Vault("app").to_string(),
         action: "system.start".to_owned(),
         resource: "vault".to_owned(),
-        detail: recovery.detail(),
+        detail: recovery.detail().into(),
         grouped: false,
     }
 }

@@ -1,29 +1,45 @@
 //! Records to be.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 use time::OffsetDateTime;
 use vault_proto::ids::OperationId;
 
-use super::event::{Entry, Outcome, Phase};
-use crate::error::{Error, Result};
+use super::event::{Detail, Entry, Outcome, Phase};
+use crate::error::Result;
 
 /// What is kept of a text of a record that says too much.
 const KEPT: usize = 256;
+
+/// What an operation's intent and its result both say.
+#[derive(Debug, Clone)]
+pub(super) struct Deed {
+    principal: String,
+    action: String,
+    resource: String,
+    /// As [`Entry::grouped`].
+    pub(super) grouped: bool,
+}
+
+impl Deed {
+    /// Takes an entry apart.
+    pub(super) fn of(entry: Entry) -> (Arc<Self>, Detail) {
+        let Entry { principal, action, resource, detail, grouped } = entry;
+        (Arc::new(Self { principal, action, resource, grouped }), detail)
+    }
+}
 
 /// A record without its place in the chain. Whoever asks for it has put its detail into JSON, so
 /// that the one thread that writes has little to do for each.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) phase: Phase,
-    principal: String,
-    action: String,
-    resource: String,
+    pub(super) deed: Arc<Deed>,
     outcome: Option<Outcome>,
     operation: Option<String>,
     detail: Box<RawValue>,
-    /// As [`Entry::grouped`].
-    pub(super) grouped: bool,
 }
 
 /// A record as it is written: the fields of [`Record`](super::Record) in their order.
@@ -45,34 +61,44 @@ pub(super) struct Line<'a> {
 }
 
 impl Draft {
-    /// A record of `entry`; `operation` ties a result, which has an `outcome`, to its intent.
-    pub(super) fn new(
-        phase: Phase,
-        entry: Entry,
-        outcome: Option<Outcome>,
-        operation: Option<String>,
-    ) -> Result<Self> {
-        let Entry { principal, action, resource, detail, grouped } = entry;
-        let detail = raw(&detail)?;
-        Ok(Self { phase, principal, action, resource, outcome, operation, detail, grouped })
+    /// An operation's intent.
+    pub(super) fn intent(id: OperationId, deed: Arc<Deed>, detail: Detail) -> Result<Self> {
+        let (operation, detail) = (Some(id.to_string()), detail.into_json()?);
+        Ok(Self { phase: Phase::Intent, deed, outcome: None, operation, detail })
     }
 
-    /// An operation's intent.
-    pub(super) fn intent(id: OperationId, entry: Entry) -> Result<Self> {
-        Self::new(Phase::Intent, entry, None, Some(id.to_string()))
+    /// How the operation of an intent ended, where it has one.
+    pub(super) fn result(
+        operation: Option<String>,
+        deed: Arc<Deed>,
+        outcome: Outcome,
+        detail: Detail,
+    ) -> Result<Self> {
+        let (outcome, detail) = (Some(outcome), detail.into_json()?);
+        Ok(Self { phase: Phase::Result, deed, outcome, operation, detail })
+    }
+
+    /// Something that has one side only.
+    pub(super) fn event(entry: Entry) -> Result<Self> {
+        let (deed, detail) = Deed::of(entry);
+        let detail = detail.into_json()?;
+        Ok(Self { phase: Phase::Event, deed, outcome: None, operation: None, detail })
     }
 
     /// How much it says, in bytes.
     pub(super) fn said(&self) -> usize {
-        let texts = [&self.principal, &self.action, &self.resource];
+        let Deed { principal, action, resource, .. } = &*self.deed;
+        let texts = [principal, action, resource];
         texts.iter().map(|text| text.len()).sum::<usize>() + self.detail.get().len()
     }
 
     /// Says less: the beginning of each text, and how much it was.
     pub(super) fn cut(&mut self) -> Result<()> {
         let kept = |text: &str| text.chars().take(KEPT).collect::<String>();
-        self.detail = raw(&json!({ "cut": self.said(), "kept": kept(self.detail.get()) }))?;
-        for text in [&mut self.principal, &mut self.action, &mut self.resource] {
+        let said = json!({ "cut": self.said(), "kept": kept(self.detail.get()) });
+        self.detail = Detail::from(said).into_json()?;
+        let Deed { principal, action, resource, .. } = Arc::make_mut(&mut self.deed);
+        for text in [principal, action, resource] {
             *text = kept(text);
         }
         Ok(())
@@ -89,20 +115,15 @@ impl Draft {
             sequence,
             time,
             phase: self.phase,
-            principal: &self.principal,
-            action: &self.action,
-            resource: &self.resource,
+            principal: &self.deed.principal,
+            action: &self.deed.action,
+            resource: &self.deed.resource,
             outcome: self.outcome,
             operation: self.operation.as_deref(),
             detail: &self.detail,
             previous,
         }
     }
-}
-
-fn raw(detail: &serde_json::Value) -> Result<Box<RawValue>> {
-    serde_json::value::to_raw_value(detail)
-        .map_err(|e| Error::internal("write", "an audit record", e))
 }
 
 #[cfg(test)]
@@ -112,21 +133,25 @@ mod tests {
 
     #[test]
     fn a_line_reads_as_a_record_and_is_written_as_one() {
-        let entry = Entry {
+        let detail = json!({ "name": "k", "nested": { "a": [1, "ü\"\n"] } });
+        let (deed, said) = Deed::of(Entry {
             principal: "local:0".to_owned(),
             action: "key.sign".to_owned(),
             resource: "key/k".to_owned(),
-            detail: json!({ "name": "k", "nested": { "a": [1, "ü\"\n"] } }),
+            detail: detail.clone().into(),
             grouped: false,
-        };
-        let id = Some("0190".to_owned());
-        for (phase, outcome) in [(Phase::Intent, None), (Phase::Result, Some(Outcome::Ok))] {
-            let draft = Draft::new(phase, entry.clone(), outcome, id.clone()).unwrap();
+        });
+        let id = OperationId::random();
+        let intent = Draft::intent(id, deed.clone(), said.clone()).unwrap();
+        let result = Draft::result(Some(id.to_string()), deed, Outcome::Ok, said).unwrap();
+        for (draft, phase, outcome) in
+            [(intent, Phase::Intent, None), (result, Phase::Result, Some(Outcome::Ok))]
+        {
             let line = draft.at(7, OffsetDateTime::UNIX_EPOCH, "ab");
             let line = serde_json::to_string(&line).unwrap();
             let record: Record = serde_json::from_str(&line).unwrap();
             assert_eq!((record.sequence, record.phase, record.outcome), (7, phase, outcome));
-            assert_eq!(record.detail, entry.detail);
+            assert_eq!(record.detail, detail);
             assert_eq!(serde_json::to_string(&record).unwrap(), line);
         }
     }

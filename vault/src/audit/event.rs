@@ -1,8 +1,13 @@
 //! What a record says.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use time::OffsetDateTime;
 
+use crate::error::{Error, Result};
 use crate::named::named_enum;
 
 named_enum!(
@@ -31,8 +36,45 @@ named_enum!(
     }
 );
 
+/// What else a record says: a JSON object. Never holds a secret.
+#[derive(Debug, Clone)]
+pub struct Detail(Said);
+
+#[derive(Debug, Clone)]
+enum Said {
+    Value(Value),
+    Written(Box<RawValue>),
+}
+
+impl Detail {
+    /// This as JSON, its fields in their order: for records of which there are thousands a second.
+    ///
+    /// # Errors
+    /// `Internal` where it is no JSON.
+    pub fn of(detail: &impl Serialize) -> Result<Self> {
+        Ok(Self(Said::Written(written(detail)?)))
+    }
+
+    pub(super) fn into_json(self) -> Result<Box<RawValue>> {
+        match self.0 {
+            Said::Value(value) => written(&value),
+            Said::Written(json) => Ok(json),
+        }
+    }
+}
+
+impl From<Value> for Detail {
+    fn from(value: Value) -> Self {
+        Self(Said::Value(value))
+    }
+}
+
+fn written(detail: &impl Serialize) -> Result<Box<RawValue>> {
+    to_raw_value(detail).map_err(|e| Error::internal("write", "an audit record", e))
+}
+
 /// What to record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Who: a SPIFFE id, `local:UID` for the admin socket, or `vault:ROOM`.
     pub principal: String,
@@ -40,8 +82,8 @@ pub struct Entry {
     pub action: String,
     /// On what, for example `key/0190...`.
     pub resource: String,
-    /// More; an object. Never holds a secret.
-    pub detail: serde_json::Value,
+    /// More.
+    pub detail: Detail,
     /// Written before anything else happens as any record is, but its sync to the disk may be
     /// shared with what follows soon ([`Sync::Interval`](super::Sync)): for signatures of which
     /// there are thousands a second.

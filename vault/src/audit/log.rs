@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, oneshot};
 use vault_proto::ids::OperationId;
 
-use super::draft::Draft;
+use super::draft::{Deed, Draft};
 use super::event::{Entry, Outcome, Phase, Record};
 use super::verify::{self, VerifyReport};
-use super::writer::{Request, Shared, Sync, Told, Writer};
+use super::writer::{Request, Said, Shared, Sync, Told, Writer};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -64,13 +64,18 @@ pub struct LogStatus {
 #[derive(Debug)]
 pub struct Operation {
     id: OperationId,
-    entry: Entry,
+    deed: Arc<Deed>,
 }
 
 impl Operation {
-    fn result(self, outcome: Outcome, detail: Value) -> Result<Draft> {
-        let entry = Entry { detail, ..self.entry };
-        Draft::new(Phase::Result, entry, Some(outcome), Some(self.id.to_string()))
+    fn begin(entry: Entry) -> Result<(Self, Draft)> {
+        let (id, (deed, detail)) = (OperationId::random(), Deed::of(entry));
+        let intent = Draft::intent(id, deed.clone(), detail)?;
+        Ok((Self { id, deed }, intent))
+    }
+
+    fn end(self, outcome: Outcome, detail: Value) -> Result<Draft> {
+        Draft::result(Some(self.id.to_string()), self.deed, outcome, detail.into())
     }
 }
 
@@ -161,10 +166,9 @@ impl AuditLog {
     /// `Unavailable` where the log cannot be written, `Exhausted` where too much waits for it,
     /// `Invalid` where there is too much to say: then nothing may be done.
     pub async fn intent(&self, entry: Entry) -> Result<Operation> {
-        let id = OperationId::random();
-        let draft = Draft::intent(id, entry.clone())?;
+        let (operation, draft) = Operation::begin(entry)?;
         self.write(draft).await?;
-        Ok(Operation { id, entry })
+        Ok(operation)
     }
 
     /// Records how it ended.
@@ -172,7 +176,7 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::intent`]: then what was done must not be handed out.
     pub async fn finish(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<()> {
-        self.write(op.result(outcome, detail)?).await
+        self.write(op.end(outcome, detail)?).await
     }
 
     /// Ends an intent of an earlier run, found in [`Recovery::pending`].
@@ -185,15 +189,14 @@ impl AuditLog {
         outcome: Outcome,
         detail: Value,
     ) -> Result<()> {
-        let entry = Entry {
+        let (deed, detail) = Deed::of(Entry {
             principal: intent.principal.clone(),
             action: intent.action.clone(),
             resource: intent.resource.clone(),
-            detail,
+            detail: detail.into(),
             grouped: false,
-        };
-        let operation = intent.operation.clone();
-        self.write(Draft::new(Phase::Result, entry, Some(outcome), operation)?).await
+        });
+        self.write(Draft::result(intent.operation.clone(), deed, outcome, detail)?).await
     }
 
     /// Records something that has one side only.
@@ -201,7 +204,7 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::intent`].
     pub async fn event(&self, entry: Entry) -> Result<()> {
-        self.write(Draft::new(Phase::Event, entry, None, None)?).await
+        self.write(Draft::event(entry)?).await
     }
 
     /// Tries a log that could not be written, with a record that says so.
@@ -213,7 +216,7 @@ impl AuditLog {
             principal: "vault:audit".to_owned(),
             action: "audit.resume".to_owned(),
             resource: "audit".to_owned(),
-            detail: json!({ "found": "the log could not be written before this record" }),
+            detail: json!({ "found": "the log could not be written before this record" }).into(),
             grouped: false,
         })
         .await
@@ -241,14 +244,49 @@ impl AuditLog {
         self.groups
     }
 
+    /// Says that something is about to be done. It may be done once that is [settled](AuditLog::settle).
+    ///
+    /// # Errors
+    /// `Invalid` where there is too much to say.
+    pub fn say_intent(&self, entry: Entry) -> Result<(Operation, Said)> {
+        let (operation, draft) = Operation::begin(entry)?;
+        Ok((operation, self.say(draft)?))
+    }
+
+    /// Says how it ended. What was done may be handed out once that is [settled](AuditLog::settle).
+    ///
+    /// # Errors
+    /// `Internal` where it cannot be said.
+    pub fn say_result(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<Said> {
+        self.say(op.end(outcome, detail)?)
+    }
+
+    fn say(&self, mut draft: Draft) -> Result<Said> {
+        self.bound(&mut draft)?;
+        Ok(self.writer.say(draft))
+    }
+
+    /// Writes what was said, with all that others have said meanwhile, on this thread, which blocks until it
+    /// is done.
+    ///
+    /// # Errors
+    /// `Unavailable` where the log cannot be written.
+    pub fn settle(&self, said: &Said) -> Result<()> {
+        if self.writer.settle(said)? {
+            // A full queue has the thread look, too.
+            let _ = self.queue.try_send(Told::Unsynced);
+        }
+        Ok(())
+    }
+
     /// As [`AuditLog::intent`], on this thread, which blocks meanwhile.
     ///
     /// # Errors
     /// As [`AuditLog::intent`].
     pub fn intent_blocking(&self, entry: Entry) -> Result<Operation> {
-        let id = OperationId::random();
-        self.write_blocking(Draft::intent(id, entry.clone())?)?;
-        Ok(Operation { id, entry })
+        let (operation, said) = self.say_intent(entry)?;
+        self.settle(&said)?;
+        Ok(operation)
     }
 
     /// As [`AuditLog::finish`], on this thread, which blocks meanwhile.
@@ -256,16 +294,8 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::finish`].
     pub fn finish_blocking(&self, op: Operation, outcome: Outcome, detail: Value) -> Result<()> {
-        self.write_blocking(op.result(outcome, detail)?)
-    }
-
-    fn write_blocking(&self, mut draft: Draft) -> Result<()> {
-        self.bound(&mut draft)?;
-        if self.writer.write(&draft)? {
-            // A full queue has the thread look, too.
-            let _ = self.queue.try_send(Told::Unsynced);
-        }
-        Ok(())
+        let said = self.say_result(op, outcome, detail)?;
+        self.settle(&said)
     }
 
     /// No record says more than a line that is read can hold.

@@ -13,8 +13,8 @@ mod query;
 mod verify;
 mod writer;
 
-pub use event::{Entry, Outcome, Phase, Record};
+pub use event::{Detail, Entry, Outcome, Phase, Record};
 pub use log::{AuditLog, LogStatus, Operation, Options, Recovery, sync_directory};
 pub use query::Filter;
 pub use verify::VerifyReport;
-pub use writer::Sync;
+pub use writer::{Said, Sync};

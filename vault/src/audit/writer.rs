@@ -4,7 +4,8 @@
 use std::{
     fs::File,
     io::{Seek as _, SeekFrom, Write as _},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -69,12 +70,27 @@ pub(super) struct Writer {
 
 /// The writer, shared by the thread and those who write for themselves.
 #[derive(Clone)]
-pub(super) struct Shared(Arc<Mutex<Writer>>);
+pub(super) struct Shared {
+    writer: Arc<Mutex<Writer>>,
+    unwritten: Arc<Mutex<Unwritten>>,
+}
+
+/// What was said and is not written; whoever needs it written first writes all.
+#[derive(Default)]
+struct Unwritten {
+    drafts: Vec<Draft>,
+    said: Said,
+}
+
+/// Something that was said, and whether it is written.
+#[derive(Debug, Clone, Default)]
+#[must_use = "what is not settled may never be written"]
+pub struct Said(Arc<OnceLock<Result<()>>>);
 
 impl Shared {
     /// Starts the thread; it ends when the last sender is gone.
     pub(super) fn start(writer: Writer, queue: Receiver<Told>) -> std::io::Result<Self> {
-        let shared = Self(Arc::new(Mutex::new(writer)));
+        let shared = Self { writer: Arc::new(Mutex::new(writer)), unwritten: Arc::default() };
         let work = {
             let shared = shared.clone();
             move || shared.run(&queue)
@@ -119,13 +135,31 @@ impl Shared {
         }
     }
 
-    /// Writes one record on this thread, which blocks meanwhile. Answers whether the thread has to
-    /// be told that there is something to sync.
-    pub(super) fn write(&self, draft: &Draft) -> Result<bool> {
+    /// Notes what is to be written with the next write.
+    pub(super) fn say(&self, draft: Draft) -> Said {
+        let mut unwritten = self.unwritten();
+        unwritten.drafts.push(draft);
+        unwritten.said.clone()
+    }
+
+    /// Writes it and all that was said meanwhile on this thread, which blocks until it is done. Answers
+    /// whether the thread has to be told that there is something to sync.
+    pub(super) fn settle(&self, said: &Said) -> Result<bool> {
+        if let Some(written) = said.0.get() {
+            return written.clone().map(|()| false);
+        }
         let mut writer = self.writer();
+        if let Some(written) = said.0.get() {
+            return written.clone().map(|()| false);
+        }
+        let Unwritten { drafts, said } = mem::take(&mut *self.unwritten());
         let waited = writer.unsynced.is_some();
-        writer.put(std::iter::once(draft))?;
-        Ok(!waited && writer.unsynced.is_some())
+        let written = said.0.get_or_init(|| writer.put(drafts.iter()));
+        written.clone().map(|()| !waited && writer.unsynced.is_some())
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Syncs what was written without, while others write on. Where that fails, nothing goes on
@@ -147,7 +181,7 @@ impl Shared {
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,7 +206,7 @@ impl Writer {
     fn put<'a>(&mut self, drafts: impl Iterator<Item = &'a Draft> + Clone) -> Result<()> {
         let now = self.sync == Sync::Each
             || self.distrusted
-            || drafts.clone().any(|draft| !draft.grouped);
+            || drafts.clone().any(|draft| !draft.deed.grouped);
         let result = self.write(drafts, now);
         let mut status = self.status();
         status.writable = result.is_ok();
@@ -257,5 +291,62 @@ impl Writer {
         }
         self.torn = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::super::{AuditLog, Entry, Options, Outcome, verify};
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn entry(resource: &str) -> Entry {
+        Entry {
+            principal: "local:0".to_owned(),
+            action: "key.sign".to_owned(),
+            resource: resource.to_owned(),
+            detail: json!({}).into(),
+            grouped: true,
+        }
+    }
+
+    #[test]
+    fn whoever_needs_it_first_writes_what_all_have_said_in_its_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let sync = Sync::Interval(Duration::from_hours(1));
+        let options = Options { queue: 8, deadline: Duration::from_secs(10), sync };
+        let (log, _) = AuditLog::open(&path, options, Arc::new(SystemClock)).unwrap();
+        let lines = || fs::read_to_string(&path).unwrap().lines().count();
+
+        let said: Vec<_> = ["a", "b", "c"].map(|key| log.say_intent(entry(key)).unwrap()).into();
+        assert_eq!(lines(), 0);
+        let (ops, said): (Vec<_>, Vec<_>) = said.into_iter().unzip();
+        log.settle(&said[1]).unwrap();
+        assert_eq!(lines(), 3);
+        let result = |op| log.say_result(op, Outcome::Ok, json!({})).unwrap();
+        let results: Vec<_> = ops.into_iter().map(result).collect();
+        for one in said.iter().chain(&said) {
+            log.settle(one).unwrap();
+        }
+        assert_eq!(lines(), 3, "what is written already writes nothing");
+        for one in &results {
+            log.settle(one).unwrap();
+            assert_eq!(lines(), 6);
+        }
+
+        let read = fs::read_to_string(&path).unwrap();
+        let records = read.lines().map(|line| serde_json::from_str(line).unwrap());
+        let order: Vec<_> =
+            records.map(|r: Record| (r.resource, r.phase.to_string(), r.operation)).collect();
+        let named = order.iter().map(|(key, phase, _)| (key.as_str(), phase.as_str()));
+        let phases = ["intent", "result"].map(|phase| ["a", "b", "c"].map(|key| (key, phase)));
+        assert!(named.eq(phases.into_iter().flatten()), "{order:?}");
+        assert!((0..3).all(|i| order[i].2.is_some() && order[i].2 == order[i + 3].2));
+        assert_eq!(verify::scan(&path).unwrap().report.problem, None);
     }
 }

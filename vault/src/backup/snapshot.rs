@@ -143,7 +143,7 @@ impl Backups {
                 principal: who.to_string(),
                 action: Action::BackupCreate.as_str().to_owned(),
                 resource: "backup".to_owned(),
-                detail,
+                detail: detail.into(),
                 grouped: false,
             })
             .await?;

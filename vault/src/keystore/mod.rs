@@ -164,20 +164,29 @@ pub enum Place {
     Here,
 }
 
-/// What is done right before and right after the token is asked, on the thread that asks it. It may
-/// block, and it saves a path that is walked thousands of times a second the ways between threads.
+/// Says what is about to be done and what came of it, on the thread that asks the token. It may block,
+/// and it saves a path that is walked thousands of times a second the ways between threads. What
+/// several say in a row may be written at once.
 pub trait Witness: Send {
-    /// Before. Where it fails, the token is not asked.
+    /// Says what is about to be done; the token is asked once that [stands](Witness::stands).
     ///
     /// # Errors
     /// Why the token may not be asked.
     fn before(&mut self) -> Result<()>;
 
-    /// After, whoever still waits for it. Where it fails, nothing is handed out.
+    /// Says what came of it, whoever still waits for it; it is handed out once that
+    /// [stands](Witness::stands).
     ///
     /// # Errors
     /// Why nothing may be handed out.
     fn after(&mut self, outcome: Result<(), &Error>) -> Result<()>;
+
+    /// Returns when what it said last is written, and others' with it.
+    ///
+    /// # Errors
+    /// Why it does not stand: after [`Witness::before`] the token is not asked, after
+    /// [`Witness::after`] nothing is handed out.
+    fn stands(&mut self) -> Result<()>;
 }
 
 /// Something that signs with one key for one purpose: what `x509` and `acme` take, so that they

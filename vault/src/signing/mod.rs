@@ -15,9 +15,9 @@ pub mod tls;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-use vault_proto::{error::ErrorKind, ids::KeyId};
+use vault_proto::{audit::hash, error::ErrorKind, ids::KeyId};
 
 pub use bound::BoundKey;
 pub use escrow::{Escrowed, MOST_WRAPPED};
@@ -26,7 +26,7 @@ pub use reconcile::Finding;
 
 use recorded::Recorded;
 
-use crate::audit::{AuditLog, Entry, Operation, Outcome};
+use crate::audit::{AuditLog, Detail, Entry, Operation, Outcome};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fault::crash_point;
@@ -169,12 +169,12 @@ impl Signing {
         {
             return self.refuse(principal, action, &subject, error).await;
         }
-        let detail = json!({
-            "name": key.name,
-            "mechanism": mechanism,
-            "message_sha256": hex::encode(Sha256::digest(message)),
-            "context": context,
-        });
+        let detail = Detail::of(&SignatureDetail {
+            context: &context,
+            mechanism: *mechanism,
+            message_sha256: hash(message),
+            name: &key.name,
+        })?;
         let entry = entry(principal, action, &subject, detail);
         if entry.grouped && self.audit.groups() {
             let witness = Recorded::new(self.audit.clone(), entry);
@@ -244,12 +244,21 @@ impl Signing {
     }
 }
 
-fn entry(who: &Principal, action: Action, subject: &str, detail: Value) -> Entry {
+/// What the audit log keeps of a signature.
+#[derive(Serialize)]
+struct SignatureDetail<'a> {
+    context: &'a Value,
+    mechanism: Mechanism,
+    message_sha256: String,
+    name: &'a str,
+}
+
+fn entry(who: &Principal, action: Action, subject: &str, detail: impl Into<Detail>) -> Entry {
     Entry {
         principal: who.to_string(),
         action: action.as_str().to_owned(),
         resource: subject.to_owned(),
-        detail,
+        detail: detail.into(),
         // A signature that only a power failure can make unrecorded, where the operator chose so.
         grouped: matches!(action, Action::SignTls | Action::SignMessage),
     }

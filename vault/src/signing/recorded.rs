@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::audit::{AuditLog, Entry, Operation, Outcome};
+use crate::audit::{AuditLog, Entry, Operation, Outcome, Said};
 use crate::error::{Error, Result};
 use crate::fault::crash_point;
 use crate::keystore::Witness;
@@ -12,33 +12,44 @@ pub(super) struct Recorded {
     audit: AuditLog,
     entry: Option<Entry>,
     operation: Option<Operation>,
+    said: Option<Said>,
 }
 
 impl Recorded {
     /// A witness that records this entry.
     pub(super) fn new(audit: AuditLog, entry: Entry) -> Box<Self> {
-        Box::new(Self { audit, entry: Some(entry), operation: None })
+        Box::new(Self { audit, entry: Some(entry), operation: None, said: None })
     }
 }
 
 impl Witness for Recorded {
     fn before(&mut self) -> Result<()> {
         if let Some(entry) = self.entry.take() {
-            self.operation = Some(self.audit.intent_blocking(entry)?);
+            let (operation, said) = self.audit.say_intent(entry)?;
+            (self.operation, self.said) = (Some(operation), Some(said));
         }
-        crash_point!("sign.intent");
         Ok(())
     }
 
     fn after(&mut self, outcome: Result<(), &Error>) -> Result<()> {
         crash_point!("sign.hsm");
-        let Some(operation) = self.operation.take() else { return Ok(()) };
-        match outcome {
-            Ok(()) => self.audit.finish_blocking(operation, Outcome::Ok, json!({})),
-            Err(error) => {
-                let detail = json!({ "error": error.to_string() });
-                self.audit.finish_blocking(operation, Outcome::Failed, detail)
-            }
+        if let Some(operation) = self.operation.take() {
+            let (outcome, detail) = match outcome {
+                Ok(()) => (Outcome::Ok, json!({})),
+                Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
+            };
+            self.said = Some(self.audit.say_result(operation, outcome, detail)?);
         }
+        Ok(())
+    }
+
+    fn stands(&mut self) -> Result<()> {
+        if let Some(said) = self.said.take() {
+            self.audit.settle(&said)?;
+        }
+        if self.operation.is_some() {
+            crash_point!("sign.intent");
+        }
+        Ok(())
     }
 }

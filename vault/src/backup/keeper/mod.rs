@@ -300,7 +300,7 @@ fn entry(who: &Principal, action: Action, detail: Value) -> Entry {
         principal: who.to_string(),
         action: action.as_str().to_owned(),
         resource: "backup".to_owned(),
-        detail,
+        detail: detail.into(),
         grouped: false,
     }
 }

@@ -354,7 +354,7 @@ fn said(who: &Principal, detail: Value) -> Entry {
         principal: who.to_string(),
         action: Action::BackupRestore.as_str().to_owned(),
         resource: "vault".to_owned(),
-        detail,
+        detail: detail.into(),
         grouped: false,
     }
 }

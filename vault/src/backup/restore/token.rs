@@ -156,7 +156,7 @@ impl Unwrapping<'_> {
             principal: self.who.to_string(),
             action: Action::KeyUnwrap.as_str().to_owned(),
             resource: format!("keys/{}", keys.len()),
-            detail: json!({ "keys": names, "kek": self.kek.id }),
+            detail: json!({ "keys": names, "kek": self.kek.id }).into(),
             grouped: false,
         })?;
         let done = keys.iter().try_for_each(|key| self.one(filling, key));

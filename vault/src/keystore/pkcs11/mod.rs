@@ -1,6 +1,7 @@
 //! The PKCS#11 key store: keys in a token of any module that keeps what `template` asks.
 
 mod handles;
+mod job;
 mod mechanism;
 mod module;
 mod own;
@@ -10,6 +11,7 @@ mod rv;
 mod session;
 mod template;
 mod uri;
+mod worker;
 mod workers;
 mod wrap;
 
@@ -28,7 +30,8 @@ pub use recovery::{Halves, Lasting, Recovered, Recovery};
 pub use uri::TokenUri;
 pub use workers::Options;
 
-use workers::{Again, Workers};
+use worker::Again;
+use workers::Workers;
 
 use super::{
     KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, ToSign, TokenInfo,

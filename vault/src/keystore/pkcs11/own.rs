@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc, time::Instant};
 
-use super::workers::{Token, Worker};
+use super::worker::{Token, Worker};
 
 thread_local! {
     static OWN: RefCell<Option<Worker>> = const { RefCell::new(None) };

@@ -178,7 +178,7 @@ impl Aftermath {
             principal: RENEWAL.to_string(),
             action: "restore.reconcile".to_owned(),
             resource: "vault".to_owned(),
-            detail,
+            detail: detail.into(),
             grouped: false,
         };
         self.audit.event(entry).await
