@@ -61,8 +61,9 @@ pub fn measure(pace: Pace, results: &mut Results) -> Result<()> {
     ours_by_engine.push(("VAULT_AGENT_SOCKET".to_owned(), text(site.keyless.socket())));
     let sides = [
         ("file", Nginx::start(&[], false, on_disk)?),
-        ("engine", Nginx::start(&own.environment()?, true, in_token)?),
         ("ours", Nginx::start(&site.keyless.environment(), false, in_vault)?),
+        // Right after and right before what it is compared with.
+        ("engine", Nginx::start(&own.environment()?, true, in_token)?),
         ("ours_engine", Nginx::start(&ours_by_engine, true, by_engine)?),
     ];
     for (number, (kind, _)) in KINDS.iter().enumerate() {
@@ -91,7 +92,7 @@ fn report(results: &mut Results, kind: &str, sides: &[&str; 4], runs: &[Vec<Run>
         results.add(format!("tls.nginx.{kind}.{side}.p50_us"), "us", &all(|run| run.p50_us));
         results.add(format!("tls.nginx.{kind}.{side}.p99_us"), "us", &all(|run| run.p99_us));
     }
-    let [file, engine, ours, ours_engine] = runs;
+    let [file, ours, engine, ours_engine] = runs;
     let ratio =
         |a: &[Run], b: &[Run]| a.iter().zip(b).map(|(a, b)| a.rate / b.rate).collect::<Vec<_>>();
     results.add(format!("tls.nginx.{kind}.ratio_engine"), "ratio", &ratio(ours, engine));

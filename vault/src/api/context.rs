@@ -137,7 +137,8 @@ impl Context {
         let Err(error) = self.authorizer.authorize(who, action, resource) else { return Ok(()) };
         if *who != Principal::Anonymous {
             let detail = json!({ "denied": error.why });
-            self.audit.event(entry(who, action, resource, detail)).await?;
+            // On the heap: it is rare, and every call's future would have room for it.
+            Box::pin(self.audit.event(entry(who, action, resource, detail))).await?;
         }
         Err(error)
     }

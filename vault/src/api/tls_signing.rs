@@ -259,38 +259,43 @@ impl Signer {
         let here = if few { requests.next() } else { None };
         let queued = requests.map(|request| (request, Place::Queue));
         for (request, place) in queued.chain(here.map(|request| (request, Place::Here))) {
-            under_way.push(self.clone().answer(usable.clone(), request, place).boxed());
+            under_way.push(self.clone().answer(usable.clone(), request, place));
         }
         Ok(())
     }
 
-    async fn answer(
+    /// Signs once.
+    fn answer(
         self: Arc<Self>,
         usable: Arc<UsableKeys>,
         request: v1::TlsSignRequest,
         place: Place,
-    ) -> v1::TlsSignAnswer {
+    ) -> BoxFuture<'static, v1::TlsSignAnswer> {
         let id = request.id;
-        let outcome = match self.sign(&usable, request, place).await {
-            Ok(signature) => Outcome::Signature(signature),
-            Err(error) => Outcome::Error(error.into()),
-        };
-        v1::TlsSignAnswer { id, outcome: Some(outcome) }
+        let asked = to_sign(request, place);
+        Box::pin(async move {
+            let signed = match asked {
+                Ok((key, what)) => {
+                    let Self { rooms, who, agent, .. } = &*self;
+                    rooms.keyless.sign(who, agent, &usable, key, what).await
+                }
+                Err(error) => Err(error),
+            };
+            let outcome = match signed {
+                Ok(signature) => Outcome::Signature(signature.into_jose()),
+                Err(error) => Outcome::Error(error.into()),
+            };
+            v1::TlsSignAnswer { id, outcome: Some(outcome) }
+        })
     }
+}
 
-    async fn sign(
-        &self,
-        usable: &UsableKeys,
-        request: v1::TlsSignRequest,
-        place: Place,
-    ) -> Result<Vec<u8>> {
-        let malformed = || Error::invalid("sign", "a TLS handshake", "the key's id is malformed");
-        let key = KeyId::from_bytes(&request.key_id).ok_or_else(malformed)?;
-        let (mechanism, message) = (request.mechanism.parse()?, Bytes::from(request.data));
-        let what = ToSign { mechanism, message, place };
-        let signed = self.rooms.keyless.sign(&self.who, &self.agent, usable, key, what).await?;
-        Ok(signed.jose().to_vec())
-    }
+/// What a request asks for, and of which key.
+fn to_sign(request: v1::TlsSignRequest, place: Place) -> Result<(KeyId, ToSign)> {
+    let malformed = || Error::invalid("sign", "a TLS handshake", "the key's id is malformed");
+    let key = KeyId::from_bytes(&request.key_id).ok_or_else(malformed)?;
+    let (mechanism, message) = (request.mechanism.parse()?, Bytes::from(request.data));
+    Ok((key, ToSign { mechanism, message, place }))
 }
 
 /// The answers that are ready, once there is one; nothing where nothing is under way.

@@ -85,7 +85,7 @@ pub struct AuditLog {
     queue: Sender<Told>,
     writer: Shared,
     groups: bool,
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
     status: Arc<Mutex<LogStatus>>,
     pub(super) followers: broadcast::Sender<Record>,
     deadline: Duration,
@@ -155,7 +155,7 @@ impl AuditLog {
         };
         let writer = Shared::start(writer, requests).map_err(unavailable)?;
         let groups = options.sync != Sync::Each;
-        let (path, deadline) = (path.to_owned(), options.deadline);
+        let (path, deadline) = (path.into(), options.deadline);
         let log = Self { queue, writer, groups, path, status, followers, deadline };
         Ok((log, Recovery { pending: scan.pending, torn_tail }))
     }

@@ -34,6 +34,11 @@ impl Signature {
         &self.raw
     }
 
+    /// As [`Signature::jose`], to keep.
+    pub fn into_jose(self) -> Vec<u8> {
+        self.raw
+    }
+
     /// As X.509 and TLS want it: `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3) for ECDSA.
     ///
     /// # Errors

@@ -98,12 +98,13 @@ pub(super) struct Worker {
     session: Option<TokenSession>,
     /// A token that was there may come back; one that never was is named wrongly.
     was_there: bool,
+    held: Held,
 }
 
 impl Worker {
     /// One without a session.
     pub(super) fn new(token: Arc<Token>) -> Self {
-        Self { token, session: None, was_there: false }
+        Self { token, session: None, was_there: false, held: Held::default() }
     }
 
     /// Whether it is one of this token's.
@@ -119,22 +120,22 @@ impl Worker {
     /// Does what the queue has until that is closed.
     pub(super) fn run(mut self, jobs: &Receiver<AnyJob>) {
         while let Ok(first) = jobs.recv_blocking() {
-            let mut held = Held::default();
+            self.held = Held::default();
             let mut next = Some(first);
             while let Some(first) = next {
                 let mut quick = true;
                 for mut job in self.begin(first, jobs) {
                     quick = job.is_quick();
                     if !quick {
-                        held.answer();
+                        self.held.answer();
                     }
                     job.carry_out(&mut self);
-                    held.hold(job);
+                    self.held.hold(job);
                 }
                 let waits = jobs.len() >= self.token.fellows;
                 next = if waits && quick { jobs.try_recv().ok() } else { None };
             }
-            held.answer();
+            self.held.answer();
         }
         self.end();
     }
@@ -193,6 +194,7 @@ impl Worker {
             if Instant::now() + pause >= until {
                 return Err(failure);
             }
+            self.held.answer();
             thread::sleep(pause);
         }
     }
@@ -236,6 +238,8 @@ impl Worker {
         if self.session.is_some() {
             return Ok(());
         }
+        // What is done does not wait for a token that is away.
+        self.held.answer();
         if self.token.pin_refused.load(Ordering::Relaxed) {
             return Err(Failure::Ours(
                 Error::denied(
