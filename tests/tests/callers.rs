@@ -39,14 +39,14 @@ async fn a_key_whose_caller_hangs_up_is_born_whole_all_the_same() {
         let intents = vault.audit().into_iter();
         intents.filter(|r| r["action"] == "key.generate" && r["phase"] == "intent").count()
     };
-    // The internal CA's key, and every one that the vault has heard of.
-    let expected = eventually("every call is at its end", || {
-        let open = vault.open_operations();
-        open.is_empty().then(|| begun(&vault))
+    let listed = |vault: &Vault| vault.json(&["key", "list"]).as_array().unwrap().len();
+    // The internal CA's key, and every one that the vault has heard of; a call may still be on its way to
+    // the vault when all that were there are at their end.
+    let begun = eventually("every call is at its end, and what was begun is there", || {
+        let begun = begun(&vault);
+        (vault.open_operations().is_empty() && listed(&vault) == begun).then_some(begun)
     });
-    assert!(expected > 1, "no call has reached the vault");
-    let listed = vault.json(&["key", "list"]).as_array().unwrap().len();
-    assert_eq!(listed, expected, "keys that were begun and keys that are there");
+    assert!(begun > 1, "no call has reached the vault");
     vault.stop();
     vault.start();
     let findings = vault.json(&["status"])["findings"].clone();

@@ -25,9 +25,10 @@ use super::{
 use crate::error::{Error, Result};
 use crate::keystore::{Place, Witness};
 
-/// How long the end of the pool waits for its threads. A module that is closing a session while
-/// the process runs its exit handlers has crashed; one that hangs must not hold the process.
-const PARTING: Duration = Duration::from_secs(5);
+/// How long the end of the pool waits for its threads. A module that is at work while the process runs
+/// its exit handlers has crashed, and an RSA key can take a busy machine many seconds; one that hangs must
+/// not hold the process.
+const PARTING: Duration = Duration::from_secs(30);
 
 /// How the pool is run.
 #[derive(Debug, Clone, Copy)]
