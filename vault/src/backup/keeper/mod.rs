@@ -58,7 +58,7 @@ pub struct Keeper {
     /// Who holds the schedule: this process, or on SQLite, which has one node, this vault.
     holder: String,
     turn: Mutex<()>,
-    /// Whoever has the turn makes a backup.
+    /// Whoever has the turn makes a backup that is not there yet.
     making: AtomicBool,
     wake: Notify,
 }
@@ -263,6 +263,8 @@ impl Keeper {
         crash_point!("store.made");
         upload.finish().await?;
         schedule.unfinished = None;
+        // Whoever sees that it is there may ask for the next one: what is left to do is waited for.
+        self.making.store(false, Ordering::Release);
         self.store.set_backup_state(id, BackupState::Kept).await?;
         crash_point!("store.kept");
         let backup = self.store.backup(id).await?;
