@@ -16,10 +16,11 @@ pub const GENESIS: &str = "00000000000000000000000000000000000000000000000000000
 /// The longest line that is read, in bytes: far above what a vault writes.
 pub const LONGEST_LINE: u64 = 1 << 20;
 
-/// The hash of a line without its newline, lower-case hex.
-pub fn hash(line: &[u8]) -> String {
+/// SHA-256 as the log writes it, lower-case hex: of a line without its newline, or of a message that
+/// was signed.
+pub fn hash(bytes: &[u8]) -> String {
     // Not by `hex`, which pushes one character after the other.
-    base16ct::lower::encode_string(&Sha256::digest(line))
+    base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
 
 /// A chain up to its last good line.

@@ -137,8 +137,7 @@ impl Context {
         let Err(error) = self.authorizer.authorize(who, action, resource) else { return Ok(()) };
         if *who != Principal::Anonymous {
             let detail = json!({ "denied": error.why });
-            // On the heap: it is rare, and every call's future would have room for it.
-            Box::pin(self.audit.event(entry(who, action, resource, detail))).await?;
+            self.audit.event(entry(who, action, resource, detail)).await?;
         }
         Err(error)
     }
@@ -158,10 +157,7 @@ impl Context {
         self.allow(who, action, resource).await?;
         let operation = self.audit.intent(entry(who, action, resource, detail)).await?;
         let changed = change.await;
-        let (outcome, detail) = match &changed {
-            Ok(_) => (Outcome::Ok, json!({})),
-            Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
-        };
+        let (outcome, detail) = Outcome::of(&changed, |_| json!({}));
         self.audit.finish(operation, outcome, detail).await?;
         changed
     }

@@ -1,8 +1,10 @@
 //! What a record says.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{
-    Value,
+    Value, json,
     value::{RawValue, to_raw_value},
 };
 use time::OffsetDateTime;
@@ -35,6 +37,16 @@ named_enum!(
         Unknown = "unknown",
     }
 );
+
+impl Outcome {
+    /// How something ended that is done or has failed, and what its record says of that: `more`, or why.
+    pub fn of<T, E: Display>(done: &Result<T, E>, more: impl FnOnce(&T) -> Value) -> (Self, Value) {
+        match done {
+            Ok(done) => (Self::Ok, more(done)),
+            Err(error) => (Self::Failed, json!({ "error": error.to_string() })),
+        }
+    }
+}
 
 /// What else a record says: a JSON object. Never holds a secret.
 #[derive(Debug, Clone)]

@@ -148,17 +148,13 @@ impl Backups {
             })
             .await?;
         let made = self.make(who, recipients, out, &stopping).await;
-        let (outcome, detail) = match &made {
-            Ok(Summary { manifest, size, sha256, .. }) => {
-                let Manifest { facts, counts, .. } = manifest;
-                let detail = json!({
-                    "created_at": facts.created_at.format(&Rfc3339).ok(), "size": size,
-                    "sha256": sha256, "audit": facts.audit, "counts": counts,
-                });
-                (Outcome::Ok, detail)
-            }
-            Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
-        };
+        let (outcome, detail) = Outcome::of(&made, |Summary { manifest, size, sha256, .. }| {
+            let Manifest { facts, counts, .. } = manifest;
+            json!({
+                "created_at": facts.created_at.format(&Rfc3339).ok(), "size": size,
+                "sha256": sha256, "audit": facts.audit, "counts": counts,
+            })
+        });
         self.audit.finish(operation, outcome, detail).await?;
         if let Ok(summary) = &made {
             self.store.insert_backup(&record(summary, location)).await?;

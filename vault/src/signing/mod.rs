@@ -15,7 +15,6 @@ pub mod tls;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Value, json};
 use vault_proto::{audit::hash, error::ErrorKind, ids::KeyId};
@@ -181,15 +180,9 @@ impl Signing {
             let witness = Recorded::new(self.audit.clone(), entry);
             return self.keystore.sign_witnessed(key.id, what, witness).await;
         }
-        // On the heap, as a refusal is: it waits for a disk.
-        Box::pin(self.sign_synced(key.id, what, entry)).await
-    }
-
-    /// Signs where each record has its own sync.
-    async fn sign_synced(&self, id: KeyId, what: ToSign, entry: Entry) -> Result<Signature> {
         let operation = self.audit.intent(entry).await?;
         crash_point!("sign.intent");
-        let signed = self.keystore.sign(id, what.mechanism, what.message).await;
+        let signed = self.keystore.sign(key.id, what.mechanism, what.message).await;
         crash_point!("sign.hsm");
         self.conclude(operation, &signed, json!({})).await?;
         signed
@@ -208,22 +201,19 @@ impl Signing {
         }
     }
 
-    /// Answers `error`; where it says that a known caller may not, keeps a record of it first. On the heap:
-    /// what is rarely done shall take no room in what is done thousands of times a second.
-    fn refuse<'a, T: Send + 'a>(
-        &'a self,
-        who: &'a Principal,
+    /// Answers `error`; where it says that a known caller may not, keeps a record of it first.
+    async fn refuse<T>(
+        &self,
+        who: &Principal,
         action: Action,
-        subject: &'a str,
+        subject: &str,
         error: Error,
-    ) -> BoxFuture<'a, Result<T>> {
-        Box::pin(async move {
-            if error.kind == ErrorKind::Denied && *who != Principal::Anonymous {
-                let detail = json!({ "denied": error.why });
-                self.audit.event(entry(who, action, subject, detail)).await?;
-            }
-            Err(error)
-        })
+    ) -> Result<T> {
+        if error.kind == ErrorKind::Denied && *who != Principal::Anonymous {
+            let detail = json!({ "denied": error.why });
+            self.audit.event(entry(who, action, subject, detail)).await?;
+        }
+        Err(error)
     }
 
     async fn intent(
@@ -244,13 +234,8 @@ impl Signing {
         outcome: &Result<T>,
         detail: Value,
     ) -> Result<()> {
-        match outcome {
-            Ok(_) => self.audit.finish(operation, Outcome::Ok, detail).await,
-            Err(error) => {
-                let detail = json!({ "error": error.to_string() });
-                self.audit.finish(operation, Outcome::Failed, detail).await
-            }
-        }
+        let (outcome, detail) = Outcome::of(outcome, |_| detail);
+        self.audit.finish(operation, outcome, detail).await
     }
 }
 

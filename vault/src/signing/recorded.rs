@@ -34,10 +34,7 @@ impl Witness for Recorded {
     fn after(&mut self, outcome: Result<(), &Error>) -> Result<()> {
         crash_point!("sign.hsm");
         if let Some(operation) = self.operation.take() {
-            let (outcome, detail) = match outcome {
-                Ok(()) => (Outcome::Ok, json!({})),
-                Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
-            };
+            let (outcome, detail) = Outcome::of(&outcome, |()| json!({}));
             self.said = Some(self.audit.say_result(operation, outcome, detail)?);
         }
         Ok(())

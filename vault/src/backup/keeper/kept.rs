@@ -111,10 +111,7 @@ impl Keeper {
             let intent = entry(who, Action::BackupPrune, json!({ "names": names }));
             let operation = self.audit.intent(intent).await?;
             let removed = self.remove(place, backups).await;
-            let (outcome, detail) = match &removed {
-                Ok(()) => (Outcome::Ok, json!({})),
-                Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
-            };
+            let (outcome, detail) = Outcome::of(&removed, |()| json!({}));
             self.audit.finish(operation, outcome, detail).await?;
             removed?;
         }

@@ -163,10 +163,8 @@ impl Restore {
         let operation = self.audit.intent(said(who, detail)).await?;
         let doing = Doing { restore: self, who, source: &source, checked: &checked, told };
         let done = doing.all(token, kek).await;
-        let (outcome, detail) = match &done {
-            Ok((keys, aside)) => (Outcome::Ok, json!({ "keys": keys, "set_aside": aside })),
-            Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
-        };
+        let (outcome, detail) =
+            Outcome::of(&done, |(keys, aside)| json!({ "keys": keys, "set_aside": aside }));
         let recorded = self.audit.finish(operation, outcome, detail).await;
         let (keys_restored, set_aside) = done?;
         if let Err(error) = recorded {

@@ -160,10 +160,7 @@ impl Unwrapping<'_> {
             grouped: false,
         })?;
         let done = keys.iter().try_for_each(|key| self.one(filling, key));
-        let (outcome, detail) = match &done {
-            Ok(()) => (Outcome::Ok, json!({})),
-            Err(error) => (Outcome::Failed, json!({ "error": error.to_string() })),
-        };
+        let (outcome, detail) = Outcome::of(&done, |()| json!({}));
         self.audit.finish_blocking(operation, outcome, detail)?;
         (self.progress)(filling.done);
         done

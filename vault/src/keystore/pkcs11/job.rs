@@ -20,11 +20,13 @@ use crate::keystore::Witness;
 pub(super) trait Job: Send {
     /// A signature or a look; what takes long lets no answer wait.
     fn is_quick(&self) -> bool;
-    /// Has the witness say what is about to be done, where somebody still waits for it.
-    fn begin(&mut self);
-    /// Does it, where it was begun and what the witness said stands.
+    /// Has the witness say what is about to be done; `false` where nobody waits for it any more.
+    fn begin(&mut self) -> bool;
+    /// Does it, where the witness could say so and what it said stands.
     fn carry_out(&mut self, worker: &mut Worker);
-    /// Makes sure that what the witness said of what came of it stands.
+    /// Has the witness say what came of it.
+    fn conclude(&mut self);
+    /// Makes sure that what the witness has said stands.
     fn end(&mut self);
     /// Where somebody waits for it.
     fn home(&self) -> &Home;
@@ -49,6 +51,7 @@ impl Home {
 /// Answers all. Many answers to one home are given there: given from here, the first would wake a thread
 /// that takes this one's processor, finds that one answer, and sleeps again before the next.
 pub(super) fn answer(mut done: Vec<AnyJob>) {
+    done.iter_mut().for_each(|job| job.conclude());
     done.iter_mut().for_each(|job| job.end());
     while let Some(first) = done.first() {
         let Home { thread, runtime } = first.home().clone();
@@ -86,6 +89,7 @@ impl<T, F: Fn(&mut TokenSession) -> Result<T, Failure>> Call<F> {
     pub(super) fn make(&mut self, worker: &mut Worker) -> Result<T> {
         self.begin()?;
         let made = self.carry_out(worker);
+        let made = self.conclude(made);
         self.end(made)
     }
 
@@ -96,7 +100,10 @@ impl<T, F: Fn(&mut TokenSession) -> Result<T, Failure>> Call<F> {
     fn carry_out(&mut self, worker: &mut Worker) -> Result<T> {
         self.with_witness(|witness| witness.stands())?;
         let made = worker.call(self.until, self.again, &self.body);
-        let made = made.map_err(|failure| failure.into_error(self.what, &self.subject));
+        made.map_err(|failure| failure.into_error(self.what, &self.subject))
+    }
+
+    fn conclude(&mut self, made: Result<T>) -> Result<T> {
         self.with_witness(|witness| witness.after(made.as_ref().map(drop)))?;
         made
     }
@@ -121,15 +128,14 @@ pub(super) struct Asked<T, F> {
     call: Call<F>,
     answer: oneshot::Sender<Result<T>>,
     home: Home,
-    /// What has come of it; nothing where it is not begun or not done.
+    /// What has come of it.
     made: Option<Result<T>>,
-    begun: bool,
 }
 
 impl<T, F> Asked<T, F> {
     /// A call that is still to be made, for somebody here.
     pub(super) fn new(call: Call<F>, answer: oneshot::Sender<Result<T>>) -> Self {
-        Self { call, answer, home: Home::here(), made: None, begun: false }
+        Self { call, answer, home: Home::here(), made: None }
     }
 }
 
@@ -142,20 +148,22 @@ where
         self.call.again == Again::Safe
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self) -> bool {
         if self.answer.is_closed() || Instant::now() >= self.call.until {
-            return;
+            return false;
         }
-        match self.call.begin() {
-            Ok(()) => self.begun = true,
-            Err(error) => self.made = Some(Err(error)),
-        }
+        self.made = self.call.begin().err().map(Err);
+        true
     }
 
     fn carry_out(&mut self, worker: &mut Worker) {
-        if self.begun {
+        if self.made.is_none() {
             self.made = Some(self.call.carry_out(worker));
         }
+    }
+
+    fn conclude(&mut self) {
+        self.made = self.made.take().map(|made| self.call.conclude(made));
     }
 
     fn end(&mut self) {

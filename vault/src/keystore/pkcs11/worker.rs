@@ -150,7 +150,7 @@ impl Worker {
         {
             some.push(next);
         }
-        some.iter_mut().for_each(|job| job.begin());
+        some.retain_mut(|job| job.begin());
         some
     }
 
