@@ -29,8 +29,8 @@ use crate::store::Recent;
 
 /// Signatures of one connection that are under way at once; past that the agent waits to be read.
 const UNDER_WAY: usize = 1024;
-/// Requests that are few.
-const FEW: usize = 2;
+/// Requests that are few: the first waits for the last of them.
+const FEW: usize = 4;
 /// Answers that go out in one message at most.
 const BATCH: usize = 64;
 /// How long an agent may take to take an answer.
@@ -252,13 +252,11 @@ impl Signer {
         {
             requests.extend(more.requests);
         }
-        // Of a few, one is signed for at once, when the others are on their way; many are better
-        // signed side by side.
+        // A few are signed for here, one after the other, and answered together: to wake a thread for one
+        // costs more than half of it. Many are better signed side by side.
         let few = requests.len() <= FEW && under_way.is_empty();
-        let mut requests = requests.into_iter();
-        let here = if few { requests.next() } else { None };
-        let queued = requests.map(|request| (request, Place::Queue));
-        for (request, place) in queued.chain(here.map(|request| (request, Place::Here))) {
+        let place = if few { Place::Here } else { Place::Queue };
+        for request in requests {
             under_way.push(self.clone().answer(usable.clone(), request, place));
         }
         Ok(())
