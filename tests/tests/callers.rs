@@ -1,22 +1,10 @@
 //! A caller that goes away in the middle of a call leaves nothing half done.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use testkit::{process::eventually, vault::Vault};
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use testkit::{grpc, process::eventually, vault::Vault};
 use vault_proto::v1::{self, key_service_client::KeyServiceClient};
-
-async fn connect(socket: PathBuf) -> Channel {
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    let endpoint = Endpoint::from_static("http://vault.internal");
-    endpoint.connect_with_connector(connector).await.expect("the admin socket")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_whose_caller_hangs_up_is_born_whole_all_the_same() {
@@ -24,7 +12,7 @@ async fn a_key_whose_caller_hangs_up_is_born_whole_all_the_same() {
     let socket = vault.file("admin.sock");
     let names: Vec<_> = (0..8).map(|at| format!("key-{at}")).collect();
     for name in &names {
-        let mut client = KeyServiceClient::new(connect(socket.clone()).await);
+        let mut client = KeyServiceClient::new(grpc::local(&socket).await.unwrap());
         // RSA keys take their time, so that the caller is gone well before the key is there.
         let request = v1::GenerateKeyRequest {
             name: name.clone(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 use serde_json::json;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use vault_proto::{
     ids::{AccountName, KeyName},
     v1::{self, key_service_server::KeyService},
 };
 
-use super::{Context, convert};
+use super::{Context, convert, sign_stream};
 use crate::acme::jws;
 use crate::error::{Error, Result};
 use crate::keystore::{Algorithm, Mechanism};
@@ -26,13 +26,19 @@ const LONGEST_MESSAGE: usize = 1 << 20;
 /// Keys by name that are remembered; past that those that were asked for least go.
 const REMEMBERED: usize = 10_000;
 
-/// Keys in the HSM, and what is signed with them.
-pub(super) struct Keys(Arc<Context>, Cache<KeyName, Arc<Recent<Arc<KeyRecord>>>>);
+/// Keys in the HSM, and what is signed with them. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Keys(Arc<Context>, Arc<Cache<KeyName, Arc<Recent<Arc<KeyRecord>>>>>);
 
 impl Keys {
     /// The service over this context.
     pub(super) fn new(context: Arc<Context>) -> Self {
-        Self(context, Cache::new(REMEMBERED))
+        Self(context, Arc::new(Cache::new(REMEMBERED)))
+    }
+
+    /// What it stands on.
+    pub(super) fn context(&self) -> &Context {
+        &self.0
     }
 
     /// As [`Keys::find`], for a path that is walked thousands of times a second.
@@ -64,6 +70,30 @@ impl Keys {
         }
         Err(Error::not_found("find", format!("key {name}"), "the vault has no such key")
             .hint("`vaultctl key list` shows what there is"))
+    }
+
+    /// Signs a message.
+    ///
+    /// # Errors
+    /// `Invalid` for what cannot be signed so, `NotFound`, and those of [`crate::signing::Signing::sign_with`].
+    pub(super) async fn signed(
+        &self,
+        who: &Principal,
+        request: v1::SignRequest,
+    ) -> Result<v1::SignResponse> {
+        let mechanism: Mechanism = request.mechanism.parse()?;
+        if request.message.len() > LONGEST_MESSAGE {
+            let why = format!("the message has more than {LONGEST_MESSAGE} bytes");
+            return Err(Error::invalid("sign", format!("key {}", request.name), why));
+        }
+        let name: KeyName = request.name.parse()?;
+        self.0.allow(who, Action::SignMessage, &format!("key/{name}")).await?;
+        let key = self.recent(&name).await?;
+        let (signing, message) = (&self.0.rooms()?.signing, Bytes::from(request.message));
+        let signature = signing
+            .sign_with(who, &key, Action::SignMessage, mechanism, message, json!({}))
+            .await?;
+        Ok(v1::SignResponse { signature: signature.x509()?, key_id: key.id.to_string() })
     }
 
     async fn csr(&self, who: Principal, request: v1::CreateCsrRequest) -> Result<String> {
@@ -174,23 +204,18 @@ impl KeyService for Keys {
         request: Request<v1::SignRequest>,
     ) -> Result<Response<v1::SignResponse>, Status> {
         let who = self.0.principal(&request).await?;
-        let request = request.into_inner();
-        let mechanism: Mechanism = request.mechanism.parse()?;
-        if request.message.len() > LONGEST_MESSAGE {
-            let why = format!("the message has more than {LONGEST_MESSAGE} bytes");
-            return Err(Error::invalid("sign", format!("key {}", request.name), why).into());
-        }
-        let name: KeyName = request.name.parse().map_err(Error::from)?;
-        self.0.allow(&who, Action::SignMessage, &format!("key/{name}")).await?;
-        let key = self.recent(&name).await?;
-        let (signing, message) = (&self.0.rooms()?.signing, Bytes::from(request.message));
-        let signature = signing
-            .sign_with(&who, &key, Action::SignMessage, mechanism, message, json!({}))
-            .await?;
-        Ok(Response::new(v1::SignResponse {
-            signature: signature.x509()?,
-            key_id: key.id.to_string(),
-        }))
+        Ok(Response::new(self.signed(&who, request.into_inner()).await?))
+    }
+
+    type SignStreamStream = sign_stream::Answers;
+
+    async fn sign_stream(
+        &self,
+        request: Request<Streaming<v1::SignStreamRequest>>,
+    ) -> Result<Response<Self::SignStreamStream>, Status> {
+        let peer = request.extensions().get().cloned();
+        self.0.known(peer.as_ref()).await?;
+        Ok(Response::new(sign_stream::begin(self.clone(), peer, request.into_inner())))
     }
 
     async fn create_csr(

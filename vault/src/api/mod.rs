@@ -21,6 +21,7 @@ mod restore;
 mod rollouts;
 mod server;
 mod sessions;
+mod sign_stream;
 mod status;
 mod system;
 mod tls_signing;

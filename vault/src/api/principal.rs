@@ -63,7 +63,11 @@ impl Context {
             .ok_or_else(|| Error::denied("hold a session", resource, "the caller is no agent"))
     }
 
-    async fn known(&self, peer: Option<&PeerInfo>) -> Result<Principal> {
+    /// As [`Context::principal`], for a connection.
+    ///
+    /// # Errors
+    /// Those of [`Context::principal`].
+    pub(super) async fn known(&self, peer: Option<&PeerInfo>) -> Result<Principal> {
         self.rooms()?;
         match self.of(peer).await? {
             Principal::Anonymous => {
