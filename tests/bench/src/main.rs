@@ -4,6 +4,7 @@
 //! is slow for a while is slow for both sides. A result is the median of the rounds.
 
 mod acme;
+mod agent_connection;
 mod backup;
 mod cpu;
 mod footprint;
@@ -12,8 +13,8 @@ mod plot;
 mod raw;
 mod results;
 mod sign;
+mod sign_stream;
 mod sites;
-mod stream;
 mod tls;
 mod tokens;
 

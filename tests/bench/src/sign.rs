@@ -1,5 +1,6 @@
-//! Signatures: the token alone, the vault over mTLS (by the stream that agents have, and by a call
-//! for each), and the whole way from a web server's module through the agent.
+//! Signatures: the token alone; the vault over mTLS, for a program with many callers (on one stream, and by a call
+//! for each) and for an agent on its connection; and the whole way from a web server's module through the
+//! agent.
 
 use std::{
     sync::{
@@ -22,12 +23,13 @@ use vault_proto::v1::{SignRequest, key_service_client::KeyServiceClient};
 
 use crate::{
     Pace,
+    agent_connection::AgentConnection,
     cpu::{self, Awake},
     latency::Run,
     raw::Module,
     results::Results,
+    sign_stream::SignStream,
     sites::{Key, Site},
-    stream::Stream,
 };
 
 /// Callers at once: few, and most.
@@ -75,7 +77,8 @@ struct Bench {
     token: Module,
     agent: Module,
     channel: Channel,
-    stream: Stream,
+    stream: SignStream,
+    connection: AgentConnection,
     runtime: Runtime,
     vault: u32,
     agent_process: u32,
@@ -87,7 +90,8 @@ impl Bench {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let channel = runtime.block_on(connect(&site.vault))?;
-        let stream = runtime.block_on(Stream::open(&site.vault, &site.agent))?;
+        let stream = runtime.block_on(SignStream::open(channel.clone()))?;
+        let connection = runtime.block_on(AgentConnection::open(&site.vault, &site.agent))?;
         let text = |path: std::path::PathBuf| path.display().to_string();
         let token = Module {
             file: SOFTHSM.into(),
@@ -102,42 +106,50 @@ impl Bench {
             pin: None,
         };
         let (vault, agent_process) = (site.vault.process().id(), site.agent.process().id());
-        Ok(Self { token, agent, channel, stream, runtime, vault, agent_process })
+        Ok(Self { token, agent, channel, stream, connection, runtime, vault, agent_process })
     }
 
-    /// The token from as many threads as the vault has, and the vault from more and more callers. Both ways
-    /// from most callers have the token before and after them: a machine that is slow for a while is
-    /// slow for both sides.
+    /// The token from as many threads as the vault has, and the vault from more and more callers. Each way
+    /// from most callers has the token before and after it: a machine that is slow for a while is slow for
+    /// both sides.
     fn throughput(&self, key: &Key, pace: Pace, results: &mut Results) -> Result<()> {
-        let name = key.name;
-        let (mut streamed, mut unary) = (Beside::default(), Beside::default());
-        let (mut raw, mut few) = (Vec::new(), [Table::default(), Table::default()]);
-        let by_stream = ByStream { stream: self.stream.clone(), key: key.clone() };
+        let mut raw = Vec::new();
         let client = KeyServiceClient::new(self.channel.clone());
-        let by_call = ByCall { client, key: key.clone() };
-        let token = || self.token.sign(&key.id, key.raw, THREADS, pace.time);
+        self.way("sign", &ByStream(self.stream.clone()), key, pace, &mut raw, results)?;
+        self.way("sign_call", &ByCall(client), key, pace, &mut raw, results)?;
+        let by_agent = ByAgent(self.connection.clone());
+        self.way("sign_agent", &by_agent, key, pace, &mut raw, results)?;
+        report(results, &format!("raw.{}", key.name), &raw);
+        Ok(())
+    }
+
+    /// One way to the vault; the token's runs are added to `raw`.
+    fn way(
+        &self,
+        way: &str,
+        caller: &impl Caller,
+        key: &Key,
+        pace: Pace,
+        raw: &mut Vec<Run>,
+        results: &mut Results,
+    ) -> Result<()> {
+        let (mut most, mut few) = (Beside::default(), Table::default());
         for _ in 0..pace.rounds {
-            let before = token()?;
-            let by_stream_most = self.vault(&by_stream, MOST, pace.time)?;
-            let between = token()?;
-            let by_call_most = self.vault(&by_call, MOST, pace.time)?;
-            let after = token()?;
-            streamed.add(by_stream_most, [&before, &between]);
-            unary.add(by_call_most, [&between, &after]);
-            raw.extend([before, between, after]);
-            for (number, callers) in FEW.into_iter().enumerate() {
-                few[0][number].push(self.vault(&by_stream, callers, pace.time)?);
-                few[1][number].push(self.vault(&by_call, callers, pace.time)?);
+            let before = self.token.sign(&key.id, key.raw, THREADS, pace.time)?;
+            let run = self.vault(caller, key, MOST, pace.time)?;
+            let after = self.token.sign(&key.id, key.raw, THREADS, pace.time)?;
+            most.add(run, [&before, &after]);
+            raw.extend([before, after]);
+            for (callers, runs) in FEW.into_iter().zip(&mut few) {
+                runs.push(self.vault(caller, key, callers, pace.time)?);
             }
         }
-        report(results, &format!("raw.{name}"), &raw);
-        for (way, most, few) in [("sign_stream", streamed, &few[0]), ("sign", unary, &few[1])] {
-            for (callers, runs) in FEW.iter().zip(few).chain([(&MOST, &most.runs)]) {
-                report(results, &format!("{way}.{name}.callers_{callers}"), runs);
-            }
-            results.add(format!("{way}.{name}.ratio_raw"), "ratio", &most.rate);
-            results.add(format!("{way}.{name}.cpu_ratio_raw"), "ratio", &most.cpu);
+        let way = format!("{way}.{}", key.name);
+        for (callers, runs) in FEW.iter().zip(&few).chain([(&MOST, &most.runs)]) {
+            report(results, &format!("{way}.callers_{callers}"), runs);
         }
+        results.add(format!("{way}.ratio_raw"), "ratio", &most.rate);
+        results.add(format!("{way}.cpu_ratio_raw"), "ratio", &most.cpu);
         Ok(())
     }
 
@@ -179,12 +191,18 @@ impl Bench {
     }
 
     /// Callers of the vault, each of whom asks again when he is answered.
-    fn vault(&self, caller: &impl Caller, callers: usize, time: Duration) -> Result<Run> {
+    fn vault(
+        &self,
+        caller: &impl Caller,
+        key: &Key,
+        callers: usize,
+        time: Duration,
+    ) -> Result<Run> {
         let stop = Arc::new(AtomicBool::new(false));
         let (began, before) = (Instant::now(), cpu::seconds_of(self.vault)?);
         let calls = self.runtime.block_on(async {
-            let tasks: Vec<_> =
-                (0..callers).map(|_| tokio::spawn(again(caller.clone(), stop.clone()))).collect();
+            let again = || again(caller.clone(), key.clone(), stop.clone());
+            let tasks: Vec<_> = (0..callers).map(|_| tokio::spawn(again())).collect();
             tokio::time::sleep(time).await;
             stop.store(true, Ordering::Relaxed);
             let mut calls = Vec::new();
@@ -201,48 +219,55 @@ impl Bench {
 /// One who has things signed.
 trait Caller: Clone + Send + 'static {
     /// Once.
-    fn sign(&mut self, message: &[u8]) -> impl Future<Output = Result<()>> + Send;
+    fn sign(&mut self, key: &Key, message: &[u8]) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// As an agent, for its web servers.
+/// In an operator's program that has one stream for all its callers.
 #[derive(Clone)]
-struct ByStream {
-    stream: Stream,
-    key: Key,
-}
+struct ByStream(SignStream);
 
 impl Caller for ByStream {
-    async fn sign(&mut self, message: &[u8]) -> Result<()> {
-        let Key { certificate_id, remote_mechanism, .. } = &self.key;
-        self.stream.sign(certificate_id, remote_mechanism, message).await.map(drop)
+    async fn sign(&mut self, key: &Key, message: &[u8]) -> Result<()> {
+        self.0.sign(request(key, message)).await.map(drop)
     }
 }
 
-/// As an operator's program, with a call for each signature.
+/// In an operator's program, with a call for each signature.
 #[derive(Clone)]
-struct ByCall {
-    client: KeyServiceClient<Channel>,
-    key: Key,
-}
+struct ByCall(KeyServiceClient<Channel>);
 
 impl Caller for ByCall {
-    async fn sign(&mut self, message: &[u8]) -> Result<()> {
-        let request = SignRequest {
-            name: self.key.algorithm.to_owned(),
-            mechanism: self.key.mechanism.to_owned(),
-            message: message.to_vec(),
-        };
-        self.client.sign(request).await?;
+    async fn sign(&mut self, key: &Key, message: &[u8]) -> Result<()> {
+        self.0.sign(request(key, message)).await?;
         Ok(())
     }
 }
 
-async fn again(mut caller: impl Caller, stop: Arc<AtomicBool>) -> Result<Vec<Duration>> {
+/// As an agent, for its web servers.
+#[derive(Clone)]
+struct ByAgent(AgentConnection);
+
+impl Caller for ByAgent {
+    async fn sign(&mut self, key: &Key, message: &[u8]) -> Result<()> {
+        let Key { certificate_id, remote_mechanism, .. } = key;
+        self.0.sign(certificate_id, remote_mechanism, message).await.map(drop)
+    }
+}
+
+fn request(key: &Key, message: &[u8]) -> SignRequest {
+    SignRequest {
+        name: key.algorithm.to_owned(),
+        mechanism: key.mechanism.to_owned(),
+        message: message.to_vec(),
+    }
+}
+
+async fn again(mut caller: impl Caller, key: Key, stop: Arc<AtomicBool>) -> Result<Vec<Duration>> {
     let message = certificate_verify([7; 32]);
     let mut calls = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        caller.sign(&message).await?;
+        caller.sign(&key, &message).await?;
         calls.push(began.elapsed());
     }
     Ok(calls)

@@ -38,6 +38,12 @@ pub struct Key {
 const CERTIFICATES: [(&str, &str, &str); 2] =
     [("p256", "ec-p256", "p256.example"), ("rsa2048", "rsa-2048", "rsa2048.example")];
 
+/// The name of the certificate of a kind whose key is the agent's own, on disk; all else is as in the one
+/// whose key is the vault's.
+pub fn on_disk(kind: &str) -> String {
+    format!("{kind}-on-disk")
+}
+
 /// A vault as it is installed, with an agent whose web server uses the vault's keys.
 pub struct Site {
     /// The vault.
@@ -64,9 +70,12 @@ impl Site {
         let (pebble, keyless) = (Pebble::start(), Keyless::new());
         let nginx = Nginx::start("bench.example", pebble.http01);
         let installs = CERTIFICATES.map(|(name, ..)| {
-            let chain = keyless.file(&format!("{name}.pem"));
-            let key = Some(keyless.file(&format!("{name}.key")));
-            Install { key, ..Install::file(name, chain) }.toml()
+            let install = |name: &str| {
+                let chain = keyless.file(&format!("{name}.pem"));
+                let key = Some(keyless.file(&format!("{name}.key")));
+                Install { key, ..Install::file(name, chain) }.toml()
+            };
+            install(name) + &install(&on_disk(name))
         });
         let config = format!("{}{}{}", installs.concat(), webroot(&nginx), keyless.signer());
         let agent = Agent::enrolled(&vault, AGENT, &config);
@@ -80,6 +89,8 @@ impl Site {
                 &["--algorithm", algorithm, "--tls-use", "digest", "--wait"],
             );
             vault.ok(&order);
+            let as_file = ["--algorithm", algorithm, "--wait"];
+            vault.ok(&testkit::world::order(&on_disk(name), domain, "agent", &as_file));
             let shown = vault.json(&["cert", "show", name]);
             let certificate_id = shown["key_id"].as_str().unwrap_or_default().replace('-', "");
             let made = vault.json(&["key", "generate", algorithm, "--algorithm", algorithm]);

@@ -1,5 +1,6 @@
 //! Full TLS 1.3 handshakes with nginx: the key on disk, in SoftHSM through OpenSSL's engine, in the
-//! vault through our module.
+//! vault through our module. Every side shows a chain of the same CA, so that visitors have the same to
+//! verify.
 
 use std::{
     fs,
@@ -22,17 +23,19 @@ use testkit::{
     visitor::Visitor,
 };
 
-use crate::{Pace, latency::Run, results::Results, sites::Site};
+use crate::{
+    Pace,
+    latency::Run,
+    results::Results,
+    sites::{Site, on_disk},
+};
 
 /// Visitors at once; each of nginx's workers signs one handshake at a time.
 const VISITORS: usize = 16;
 /// nginx's workers: more than cores, since one that waits for a signature does nothing else.
-const WORKERS: usize = 4;
-/// The kinds of keys: the result's name, the certificate, and how OpenSSL makes such a key.
-const KINDS: [(&str, &str); 2] = [
-    ("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
-    ("rsa2048", "-algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
-];
+const WORKERS: usize = 8;
+/// The kinds of keys, as results and certificates name them.
+const KINDS: [&str; 2] = ["p256", "rsa2048"];
 
 /// Measures.
 ///
@@ -40,43 +43,39 @@ const KINDS: [(&str, &str); 2] = [
 /// Where anything cannot be started or fails.
 pub fn measure(pace: Pace, results: &mut Results) -> Result<()> {
     let site = Site::new();
-    let own = OwnKeys::new()?;
     let text = |path: PathBuf| path.display().to_string();
-    let on_disk = |kind: &str| (text(own.file(kind, "pem")), text(own.file(kind, "key")));
+    let files = |name: &str| {
+        let file = |what: &str| text(site.keyless.file(&format!("{name}.{what}")));
+        (file("pem"), file("key"))
+    };
+    let token = InToken::new(|kind| files(&on_disk(kind)).1)?;
     let in_token = |kind: &str| {
         let uri = format!("pkcs11:token=bench;object={kind};type=private;pin-value={PIN}");
-        (text(own.file(kind, "pem")), format!("engine:pkcs11:{uri}"))
-    };
-    let in_vault = |kind: &str| {
-        let keyless = &site.keyless;
-        (text(keyless.file(&format!("{kind}.pem"))), text(keyless.file(&format!("{kind}.key"))))
+        (files(&on_disk(kind)).0, format!("engine:pkcs11:{uri}"))
     };
     let by_engine = |kind: &str| {
         let uri = format!("pkcs11:token={};object={kind};type=private", testkit::world::AGENT);
-        (text(site.keyless.file(&format!("{kind}.pem"))), format!("engine:pkcs11:{uri}"))
+        (files(kind).0, format!("engine:pkcs11:{uri}"))
     };
     let engine = Keyless::by_engine();
     let mut ours_by_engine = engine.environment();
     ours_by_engine.retain(|(name, _)| name != "VAULT_AGENT_SOCKET");
     ours_by_engine.push(("VAULT_AGENT_SOCKET".to_owned(), text(site.keyless.socket())));
     let sides = [
-        ("file", Nginx::start(&[], false, on_disk)?),
-        ("ours", Nginx::start(&site.keyless.environment(), false, in_vault)?),
+        ("file", Nginx::start(&[], false, |kind| files(&on_disk(kind)))?),
+        ("ours", Nginx::start(&site.keyless.environment(), false, files)?),
         // Right after and right before what it is compared with.
-        ("engine", Nginx::start(&own.environment()?, true, in_token)?),
+        ("engine", Nginx::start(&token.environment()?, true, in_token)?),
         ("ours_engine", Nginx::start(&ours_by_engine, true, by_engine)?),
     ];
-    for (number, (kind, _)) in KINDS.iter().enumerate() {
-        let own_root = fs::read_to_string(own.file(kind, "pem"))?;
+    let roots = site.roots();
+    for (number, kind) in KINDS.iter().enumerate() {
+        let domain = format!("{kind}.example");
         let mut runs: [Vec<Run>; 4] = Default::default();
         for _ in 0..pace.rounds {
             for ((side, nginx), runs) in sides.iter().zip(&mut runs) {
                 let address = *nginx.addresses.get(number).context("no address")?;
-                let (domain, root) = match side.starts_with("ours") {
-                    true => (format!("{kind}.example"), site.roots()),
-                    false => (format!("{kind}.example"), own_root.clone()),
-                };
-                let visitor = Visitor::new(address, &domain, &root, &rustls::version::TLS13);
+                let visitor = Visitor::new(address, &domain, &roots, &rustls::version::TLS13);
                 runs.push(visit(&visitor, pace.time).with_context(|| format!("{side} {kind}"))?);
             }
         }
@@ -131,32 +130,17 @@ fn visit(visitor: &Visitor, time: Duration) -> Result<Run> {
     Ok(Run::of(calls, began.elapsed(), 0.0))
 }
 
-/// Keys on disk and the same in a SoftHSM token, with certificates of their own.
-struct OwnKeys {
+/// The keys that are on disk, in a SoftHSM token.
+struct InToken {
     token: SoftHsm,
 }
 
-impl OwnKeys {
-    fn new() -> Result<Self> {
+impl InToken {
+    fn new(key: impl Fn(&str) -> String) -> Result<Self> {
         let own = Self { token: SoftHsm::new() };
         own.softhsm("--init-token --free --label bench --so-pin 1234-test");
-        for (kind, how) in KINDS {
-            let (key, pem) = (own.file(kind, "key"), own.file(kind, "pem"));
-            let (key, pem) = (key.display(), pem.display());
-            let subject =
-                format!("-subj /CN={kind}.example -addext subjectAltName=DNS:{kind}.example");
-            let leaf = "-addext basicConstraints=critical,CA:false";
-            must(
-                "sh",
-                &[
-                    "-c",
-                    &format!(
-                        "openssl genpkey {how} -out {key} 2>/dev/null && \
-                 openssl req -x509 -key {key} {subject} {leaf} -days 10 -out {pem}"
-                    ),
-                ],
-            );
-            let id = if kind == "p256" { "01" } else { "02" };
+        for (kind, id) in KINDS.iter().zip(["01", "02"]) {
+            let key = key(kind);
             own.softhsm(&format!("--import {key} --token bench --label {kind} --id {id}"));
         }
         // nginx's workers are nobody's in particular.
@@ -168,10 +152,6 @@ impl OwnKeys {
         let (name, file) = self.token.environment();
         let line = format!("{name}={} softhsm2-util {args} --pin {PIN}", file.display());
         must("sh", &["-c", &line]);
-    }
-
-    fn file(&self, kind: &str, what: &str) -> PathBuf {
-        self.token.dir().join(format!("{kind}.{what}"))
     }
 
     /// The variables of a web server that uses them through OpenSSL's engine.
@@ -208,7 +188,7 @@ impl Nginx {
     ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let (mut servers, mut addresses) = (String::new(), Vec::new());
-        for (kind, _) in KINDS {
+        for kind in KINDS {
             let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
             let (chain, key) = files(kind);
             servers += &format!(

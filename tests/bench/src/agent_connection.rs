@@ -24,14 +24,14 @@ const BATCH: usize = 64;
 
 /// A connection. Cheap to clone.
 #[derive(Clone)]
-pub struct Stream(mpsc::Sender<Job>);
+pub struct AgentConnection(mpsc::Sender<Job>);
 
 struct Job {
     request: TlsSignRequest,
     answer: oneshot::Sender<Result<Vec<u8>>>,
 }
 
-impl Stream {
+impl AgentConnection {
     /// Opens one as this agent.
     ///
     /// # Errors
@@ -59,8 +59,11 @@ impl Stream {
             mechanism: mechanism.to_owned(),
             data: data.to_vec(),
         };
-        self.0.send(Job { request, answer }).await.map_err(|_| anyhow!("the stream has ended"))?;
-        answered.await.context("the stream has ended")?
+        self.0
+            .send(Job { request, answer })
+            .await
+            .map_err(|_| anyhow!("the connection has ended"))?;
+        answered.await.context("the connection has ended")?
     }
 }
 
