@@ -143,7 +143,7 @@ async fn who_asks_is_asked_for_each_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vault_that_stops_answers_what_it_has_begun_and_says_why_it_ends() {
+async fn a_vault_that_stops_ends_what_it_has_begun_and_has_recorded_all_that_it_gave() {
     let (mut vault, root) = vault();
     let (up, down) = open(as_ada(&vault, &root).await).await;
     let mut down = down.unwrap();
@@ -170,11 +170,12 @@ async fn a_vault_that_stops_answers_what_it_has_begun_and_says_why_it_ends() {
     asking.await.unwrap();
     let log = vault.process().log();
     assert!(!log.contains("calls were still under way"), "{log}");
-    let results = vault
-        .audit()
-        .into_iter()
-        .filter(|record| record["action"] == "key.sign.message" && record["phase"] == "result");
-    assert_eq!(results.count(), signed, "what was begun has its answer");
+    let is_result = |record: &serde_json::Value| {
+        record["action"] == "key.sign.message" && record["phase"] == "result"
+    };
+    let results = vault.audit().iter().filter(|record| is_result(record)).count();
+    // The connection may be closed before the last answers have been read.
+    assert!(signed >= 100 && results >= signed, "{results} of {signed} are on record");
     assert!(vault.open_operations().is_empty());
 }
 

@@ -55,7 +55,7 @@ async fn serve(
             }
             () = &mut stopped => {
                 break Err(Error::unavailable("sign", "a stream of messages", "the vault is stopping")
-                    .hint("what has no answer is not signed: ask again")
+                    .hint("ask another node, or this one in a moment, for what has no answer")
                     .into());
             }
             next = up.message(), if under_way.len() < UNDER_WAY => match next {
