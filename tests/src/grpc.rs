@@ -44,6 +44,16 @@ impl Certificate {
         Self { chain: read("cert.pem"), key: read("key.pem") }
     }
 
+    /// One that a vault issues to somebody of this role, and its root, PEM.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn issued(vault: &Vault, name: &str, role: &str) -> (Self, String) {
+        let dir = vault.issue(name, role);
+        let root = fs::read_to_string(dir.join("ca.pem")).expect("the vault's root");
+        (Self::of(&dir), root)
+    }
+
     /// An enrolled agent's, and the vault's root, PEM.
     ///
     /// # Panics

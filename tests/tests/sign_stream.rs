@@ -1,7 +1,7 @@
 //! `SignStream`: many signatures in one call, each authorized, recorded and answered by itself.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use testkit::{
@@ -27,17 +27,16 @@ const SOME: u64 = 400;
 /// More than the vault and the connection hold of answers that nobody reads.
 const MANY: u64 = 3_000;
 
-/// A vault with a key, and its root as PEM.
-fn vault() -> (Vault, String) {
+/// A vault with a key.
+fn vault() -> Vault {
     let vault = Vault::initialized();
     vault.ok(&["key", "generate", "k", "--algorithm", "ec-p256"]);
-    let root = fs::read_to_string(vault.issue("ada", "operator").join("ca.pem")).unwrap();
-    (vault, root)
+    vault
 }
 
-async fn as_ada(vault: &Vault, root: &str) -> Channel {
-    let ada = Certificate::of(&vault.file("ada"));
-    grpc::network(vault.address, root, Some(&ada)).await.unwrap()
+async fn as_operator(vault: &Vault) -> Channel {
+    let (ada, root) = Certificate::issued(vault, "ada", "operator");
+    grpc::network(vault.address, &root, Some(&ada)).await.unwrap()
 }
 
 /// A stream, and both of its ends.
@@ -72,8 +71,8 @@ fn refused(answer: &SignStreamResponse) -> ErrorKind {
 
 #[tokio::test]
 async fn each_request_has_its_answer_and_a_refusal_ends_no_other() {
-    let (vault, root) = vault();
-    let channel = as_ada(&vault, &root).await;
+    let vault = vault();
+    let channel = as_operator(&vault).await;
     let key = v1::GetKeyRequest { name: "k".into() };
     let key = KeyServiceClient::new(channel.clone()).get_key(key).await.unwrap().into_inner();
     let (up, down) = open(channel).await;
@@ -124,9 +123,9 @@ async fn each_request_has_its_answer_and_a_refusal_ends_no_other() {
 
 #[tokio::test]
 async fn who_asks_is_asked_for_each_request() {
-    let (vault, root) = vault();
+    let vault = vault();
     let agent = Agent::enrolled(&vault, AGENT, "");
-    let (certificate, _) = Certificate::of_agent(&agent);
+    let (certificate, root) = Certificate::of_agent(&agent);
     let (up, down) =
         open(grpc::network(vault.address, &root, Some(&certificate)).await.unwrap()).await;
     let mut down = down.unwrap();
@@ -144,8 +143,8 @@ async fn who_asks_is_asked_for_each_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vault_that_stops_ends_what_it_has_begun_and_has_recorded_all_that_it_gave() {
-    let (mut vault, root) = vault();
-    let (up, down) = open(as_ada(&vault, &root).await).await;
+    let mut vault = vault();
+    let (up, down) = open(as_operator(&vault).await).await;
     let mut down = down.unwrap();
     let asking = tokio::spawn(async move {
         for id in 0.. {
@@ -181,8 +180,8 @@ async fn a_vault_that_stops_ends_what_it_has_begun_and_has_recorded_all_that_it_
 
 #[tokio::test]
 async fn a_caller_who_hangs_up_leaves_nothing_half_done() {
-    let (vault, root) = vault();
-    let (up, down) = open(as_ada(&vault, &root).await).await;
+    let vault = vault();
+    let (up, down) = open(as_operator(&vault).await).await;
     for id in 0..200 {
         up.send(good(id)).await.unwrap();
     }

@@ -274,9 +274,7 @@ async fn again(mut caller: impl Caller, key: Key, stop: Arc<AtomicBool>) -> Resu
 }
 
 async fn connect(vault: &Vault) -> Result<Channel> {
-    let dir = vault.issue("bench", "operator");
-    let certificate = Certificate::of(&dir);
-    let root = std::fs::read_to_string(dir.join("ca.pem"))?;
+    let (certificate, root) = Certificate::issued(vault, "bench", "operator");
     Ok(grpc::network(vault.address, &root, Some(&certificate)).await?)
 }
 

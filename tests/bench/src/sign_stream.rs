@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,13 +18,13 @@ use vault_proto::v1::{
 };
 
 /// Who waits for which answer.
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Vec<u8>>>>>;
+type Waiting = HashMap<u64, oneshot::Sender<Result<Vec<u8>>>>;
 
 /// A stream that is open. Cheap to clone.
 #[derive(Clone)]
 pub struct SignStream {
     up: mpsc::Sender<SignStreamRequest>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Mutex<Waiting>>,
     next: Arc<AtomicU64>,
 }
 
@@ -38,7 +38,7 @@ impl SignStream {
         let requests = ReceiverStream::new(requests);
         let answers = KeyServiceClient::new(channel).sign_stream(requests).await?;
         let mut answers = answers.into_inner();
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::<Mutex<Waiting>>::default();
         let asked = waiting.clone();
         tokio::spawn(async move {
             while let Ok(Some(answer)) = answers.message().await {
@@ -68,8 +68,6 @@ impl SignStream {
     }
 }
 
-fn lock(
-    waiting: &Waiting,
-) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Vec<u8>>>>> {
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,5 @@
 //! Raw calls: every method of every service, by those who may not.
 
-use std::fs;
-
 use testkit::{
     grpc::{self, Certificate, call, methods},
     vault::Vault,
@@ -29,8 +27,7 @@ const AGENTS: &str = "/keyvault.v1.AgentSessionService/";
 /// A vault, and its root as PEM.
 fn vault() -> (Vault, String) {
     let vault = Vault::initialized();
-    let ada = vault.issue("ada", "operator");
-    let root = fs::read_to_string(ada.join("ca.pem")).unwrap();
+    let (_, root) = Certificate::issued(&vault, "ada", "operator");
     (vault, root)
 }
 

@@ -291,11 +291,6 @@ impl Session {
             changes = self.pending.take() => Some(changes),
         }
     }
-
-    /// Returns when the session is closed.
-    pub async fn wait_closed(&self) {
-        self.closed.cancelled().await;
-    }
 }
 
 impl Drop for Session {
