@@ -180,9 +180,15 @@ impl Signing {
             let witness = Recorded::new(self.audit.clone(), entry);
             return self.keystore.sign_witnessed(key.id, what, witness).await;
         }
+        // On the heap: what waits for a disk shall take no room in what is done thousands of times a second.
+        Box::pin(self.sign_synced(key.id, what, entry)).await
+    }
+
+    /// Signs where each record has its own sync.
+    async fn sign_synced(&self, id: KeyId, what: ToSign, entry: Entry) -> Result<Signature> {
         let operation = self.audit.intent(entry).await?;
         crash_point!("sign.intent");
-        let signed = self.keystore.sign(key.id, what.mechanism, what.message).await;
+        let signed = self.keystore.sign(id, what.mechanism, what.message).await;
         crash_point!("sign.hsm");
         self.conclude(operation, &signed, json!({})).await?;
         signed
