@@ -308,7 +308,7 @@ mod tests {
 
     /// Shows it as new.
     fn present(presenter: &Presenter, challenge: &Arc<v1::WantedChallenge>) -> Result<()> {
-        let wanted = Challenges::from([(challenge.token.clone(), challenge.clone())]);
+        let wanted = Challenges::default().insert(challenge.token.clone(), challenge.clone());
         presenter.present(&wanted, std::slice::from_ref(challenge)).remove(0)
     }
 
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "tok.thumb");
         let foreign = file.with_file_name("other");
         fs::write(&foreign, "somebody else's").unwrap();
-        assert!(presenter.present(&Challenges::new(), &[]).is_empty());
+        assert!(presenter.present(&Challenges::default(), &[]).is_empty());
         assert!(!file.exists());
         assert!(foreign.exists());
     }

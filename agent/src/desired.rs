@@ -1,17 +1,68 @@
 //! What the vault wants here: whole after each connect, then by difference. Everything that acts
 //! on it watches it, so that nothing is a command and nothing is missed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use rpds::RedBlackTreeMapSync;
 use tokio::sync::{mpsc, watch};
 use vault_proto::v1;
 
-/// Certificates that shall be here, by name.
-pub type Certificates = BTreeMap<String, Arc<v1::WantedCertificate>>;
 /// Challenges that shall be shown, by token.
-pub type Challenges = BTreeMap<String, Arc<v1::WantedChallenge>>;
+pub type Challenges = RedBlackTreeMapSync<String, Arc<v1::WantedChallenge>>;
 
-/// Everything that shall be here.
+/// Certificates that shall be here. Cheap to clone; who has looked before finds what has changed since
+/// without a look at all the others.
+#[derive(Debug, Clone, Default)]
+pub struct Certificates {
+    /// By name; what is not wanted any more stays as that.
+    known: RedBlackTreeMapSync<String, Known>,
+    /// The name that each revision has changed last.
+    changed: RedBlackTreeMapSync<u64, String>,
+    revision: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    revision: u64,
+    wanted: Option<Arc<v1::WantedCertificate>>,
+}
+
+impl Certificates {
+    /// Counts changes: what a look at all of this will have seen.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What has changed after a revision, oldest first; `None` for what is not wanted any more. After 0,
+    /// everything.
+    pub fn since(
+        &self,
+        revision: u64,
+    ) -> impl Iterator<Item = (&str, Option<&Arc<v1::WantedCertificate>>)> {
+        let names = self.changed.range(revision.saturating_add(1)..);
+        names.filter_map(|(_, name)| {
+            self.known.get(name).map(|known| (name.as_str(), known.wanted.as_ref()))
+        })
+    }
+
+    fn set(&mut self, name: String, wanted: Option<Arc<v1::WantedCertificate>>) {
+        self.revision += 1;
+        if let Some(before) = self.known.get(&name) {
+            self.changed.remove_mut(&before.revision);
+        }
+        self.changed.insert_mut(self.revision, name.clone());
+        self.known.insert_mut(name, Known { revision: self.revision, wanted });
+    }
+
+    fn remove_all(&mut self) {
+        let all = self.since(0).filter(|(_, wanted)| wanted.is_some());
+        for name in all.map(|(name, _)| name.to_owned()).collect::<Vec<_>>() {
+            self.set(name, None);
+        }
+    }
+}
+
+/// Everything that shall be here. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     /// Counts connections; what was reported on one is reported again on the next.
@@ -19,30 +70,29 @@ pub struct Desired {
     /// Whether the vault has said anything yet.
     pub known: bool,
     /// Certificates.
-    pub certificates: Arc<Certificates>,
+    pub certificates: Certificates,
     /// Challenges.
-    pub challenges: Arc<Challenges>,
+    pub challenges: Challenges,
 }
 
 impl Desired {
-    /// Takes a message in.
+    /// Takes a message in. After a whole state everything counts as changed.
     pub fn apply(&mut self, message: v1::VaultMessage) {
         if message.full {
-            (self.certificates, self.challenges) = Default::default();
+            self.certificates.remove_all();
+            self.challenges = Challenges::default();
         }
-        let certificates = Arc::make_mut(&mut self.certificates);
-        let challenges = Arc::make_mut(&mut self.challenges);
-        for name in &message.removed_certificates {
-            certificates.remove(name);
+        for name in message.removed_certificates {
+            self.certificates.set(name, None);
         }
         for token in &message.removed_challenges {
-            challenges.remove(token);
+            self.challenges.remove_mut(token);
         }
         for wanted in message.certificates {
-            certificates.insert(wanted.name.clone(), Arc::new(wanted));
+            self.certificates.set(wanted.name.clone(), Some(Arc::new(wanted)));
         }
         for wanted in message.challenges {
-            challenges.insert(wanted.token.clone(), Arc::new(wanted));
+            self.challenges.insert_mut(wanted.token.clone(), Arc::new(wanted));
         }
         self.known = true;
     }
@@ -84,15 +134,25 @@ mod tests {
         }
     }
 
+    fn seen(desired: &Desired, since: u64) -> Vec<(&str, Option<u64>)> {
+        let changed = desired.certificates.since(since);
+        changed.map(|(name, wanted)| (name, wanted.map(|wanted| wanted.version))).collect()
+    }
+
     #[test]
     fn a_whole_state_replaces_and_a_difference_adds_and_removes() {
         let mut desired = Desired::default();
         desired.apply(message(true, &[("a", 1), ("b", 1)], &[]));
+        assert_eq!(seen(&desired, 0), [("a", Some(1)), ("b", Some(1))]);
+        let early = desired.certificates.revision();
         desired.apply(message(false, &[("b", 2), ("c", 1)], &["a"]));
-        let versions: Vec<_> =
-            desired.certificates.values().map(|c| (c.name.as_str(), c.version)).collect();
-        assert_eq!(versions, [("b", 2), ("c", 1)]);
-        desired.apply(message(true, &[("d", 1)], &[]));
-        assert_eq!(desired.certificates.len(), 1);
+        let now = [("a", None), ("b", Some(2)), ("c", Some(1))];
+        assert_eq!(seen(&desired, early), now);
+        assert_eq!(seen(&desired, 0), now, "each once, as it is now");
+        let late = desired.certificates.revision();
+        assert!(seen(&desired, late).is_empty());
+        // Who connects anew has everything said anew.
+        desired.apply(message(true, &[("c", 1)], &[]));
+        assert_eq!(seen(&desired, late), [("b", None), ("c", Some(1))]);
     }
 }

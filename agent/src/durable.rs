@@ -16,15 +16,28 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Where the directory cannot be written.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    put(path, bytes, mode)?;
+    sync_dir(parent(path))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// As [`write()`], without the last step: after a power loss the file may be as it was, until something
+/// else syncs the directory.
+///
+/// # Errors
+/// As [`write()`].
+pub fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let failed = |e: std::io::Error| Error::local("write", path.display().to_string(), e);
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(failed)?;
+    let mut file =
+        tempfile::Builder::new().prefix(".new-").tempfile_in(parent(path)).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     // Set, not asked for: the umask has no say.
     file.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    sync_dir(dir)
+    file.persist(path).map(drop).map_err(|e| failed(e.error))
 }
 
 /// Makes renames in a directory survive a power loss.
@@ -50,9 +63,18 @@ pub fn create_dir(dir: &Path) -> Result<()> {
 /// # Errors
 /// Where it is there and cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
+    if unlink(path)? { sync_dir(parent(path)) } else { Ok(()) }
+}
+
+/// Removes a file, which may be gone already; `false` where it was. After a power loss it may be there
+/// again, until something else syncs the directory.
+///
+/// # Errors
+/// As [`remove`].
+pub fn unlink(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
-        Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("/"))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::local("remove", path.display().to_string(), e)),
     }
 }

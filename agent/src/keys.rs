@@ -9,6 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as B64};
+use futures_util::{StreamExt as _, stream};
 use rcgen::{
     CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _, RsaKeySize, SanType,
 };
@@ -29,6 +30,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How long the vault may take to accept a CSR.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// CSRs that are made and handed in at once.
+const AT_ONCE: usize = 4;
 /// How soon a CSR that could not be handed in is tried again.
 const AGAIN: Duration = Duration::from_secs(15);
 /// id-pe-tlsfeature (RFC 7633 section 4).
@@ -84,12 +87,12 @@ pub fn pending(state_dir: &Path, certificate: &str) -> Result<Option<LocalKey>> 
     pending.map(|pending| LocalKey::parse(pending.key_pem)).transpose()
 }
 
-/// Forgets the waiting key once it is the installed one.
+/// Forgets the waiting key once it is the installed one. A power loss may bring it back, which does no harm.
 ///
 /// # Errors
 /// Where the state directory cannot be written.
 pub fn forget_pending(state_dir: &Path, certificate: &str) -> Result<()> {
-    durable::remove(&pending_file(state_dir, certificate))
+    durable::unlink(&pending_file(state_dir, certificate)).map(drop)
 }
 
 fn generate(algorithm: v1::KeyAlgorithm) -> Result<KeyPair, rcgen::Error> {
@@ -151,39 +154,80 @@ pub async fn run(
     mut channel: watch::Receiver<Option<Channel>>,
     stop: CancellationToken,
 ) {
-    let mut handed_in: BTreeMap<String, String> = BTreeMap::new();
-    let mut refused: BTreeMap<String, (String, u64)> = BTreeMap::new();
+    let mut waiting: BTreeMap<String, Waiting> = BTreeMap::new();
+    let mut seen = 0;
     loop {
         let desired = exchange.desired.borrow_and_update().clone();
-        let mut again = false;
-        for (name, certificate) in desired.certificates.iter() {
-            let Some(request) = &certificate.csr_wanted else { continue };
-            if handed_in.get(name) == Some(&request.order_id) {
-                continue;
-            }
-            let connected = channel.borrow_and_update().clone();
-            let Err(error) = hand_in(&config, name, request.clone(), connected).await else {
-                handed_in.insert(name.clone(), request.order_id.clone());
-                continue;
-            };
-            tracing::warn!(certificate = name, %error, hint = error.hint, "the CSR was not handed in");
-            again = true;
-            let now = (request.order_id.clone(), desired.connection);
-            let known = refused.get(name) == Some(&now);
-            if error.kind != ErrorKind::Unavailable && !known {
-                refused.insert(name.clone(), now);
-                let report = nack(certificate, error.to_string());
-                let report = Report { connection: desired.connection, report };
-                if exchange.reports.send(report).await.is_err() {
-                    return;
+        for (name, wanted) in desired.certificates.since(seen) {
+            match wanted.filter(|wanted| wanted.csr_wanted.is_some()) {
+                Some(wanted) => {
+                    let before = waiting.remove(name);
+                    waiting.insert(name.to_owned(), Waiting::after(before, wanted));
                 }
+                None => drop(waiting.remove(name)),
             }
         }
+        seen = desired.certificates.revision();
+        let connected = channel.borrow_and_update().clone();
+        let connection = desired.connection;
+        let asked = waiting.values_mut().filter(|waiting| !waiting.handed_in);
+        let asked = asked.map(|waiting| waiting.hand_in(&config, connected.clone(), connection));
+        let asked: Vec<_> = asked.collect();
+        let refused: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+        for report in refused.into_iter().flatten() {
+            if exchange.reports.send(Report { connection, report }).await.is_err() {
+                return;
+            }
+        }
+        let again = waiting.values().any(|waiting| !waiting.handed_in);
         tokio::select! {
             () = stop.cancelled() => return,
             changed = exchange.desired.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(AGAIN), if again => {}
         }
+    }
+}
+
+/// A certificate whose order waits for a CSR.
+struct Waiting {
+    wanted: Arc<v1::WantedCertificate>,
+    handed_in: bool,
+    /// The connection on which was last said that there will be none.
+    refused: Option<u64>,
+}
+
+impl Waiting {
+    /// What was done for the same order is done.
+    fn after(before: Option<Self>, wanted: &Arc<v1::WantedCertificate>) -> Self {
+        let order = |wanted: &v1::WantedCertificate| {
+            wanted.csr_wanted.as_ref().map(|csr| csr.order_id.clone())
+        };
+        let same = before.filter(|before| order(&before.wanted) == order(wanted));
+        let (handed_in, refused) = same.map_or((false, None), |b| (b.handed_in, b.refused));
+        Self { wanted: wanted.clone(), handed_in, refused }
+    }
+
+    /// Hands it in; what is to be said where that will not do.
+    async fn hand_in(
+        &mut self,
+        config: &Arc<Config>,
+        connected: Option<Channel>,
+        connection: u64,
+    ) -> Option<v1::ResourceReport> {
+        let certificate = &self.wanted;
+        let request = certificate.csr_wanted.clone()?;
+        let Err(error) = hand_in(config, &certificate.name, request, connected).await else {
+            self.handed_in = true;
+            return None;
+        };
+        tracing::warn!(certificate = certificate.name, %error, hint = error.hint,
+            "the CSR was not handed in");
+        let known = self.refused == Some(connection);
+        if error.kind == ErrorKind::Unavailable || known {
+            return None;
+        }
+        self.refused = Some(connection);
+        Some(nack(certificate, error.to_string()))
     }
 }
 

@@ -13,7 +13,7 @@ mod verify;
 
 pub use owner::user;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use time::OffsetDateTime;
@@ -37,22 +37,49 @@ pub struct Installer {
 }
 
 /// What is known of one certificate here, between two looks.
-#[derive(Default)]
 struct Standing {
+    wanted: Arc<v1::WantedCertificate>,
     /// The version and connection of the last report.
     reported: Option<(u64, u64)>,
     failed: Option<Failed>,
-    /// What was wanted when all was well.
-    settled: Option<Arc<v1::WantedCertificate>>,
+    /// Whether all was well when its files were looked at for what is wanted now.
+    settled: bool,
 }
 
 impl Standing {
-    /// Whether nothing has to be done, as far as is known without a look at the files.
-    fn is_settled(&self, wanted: &Arc<v1::WantedCertificate>, connection: u64) -> bool {
-        self.failed.is_none()
-            && self.reported == Some((wanted.version, connection))
-            && self.settled.as_ref().is_some_and(|last| Arc::ptr_eq(last, wanted) || last == wanted)
+    fn new(wanted: Arc<v1::WantedCertificate>) -> Self {
+        Self { wanted, reported: None, failed: None, settled: false }
     }
+
+    fn want(&mut self, wanted: Arc<v1::WantedCertificate>) {
+        self.settled &= is_installed_alike(&self.wanted, &wanted);
+        self.wanted = wanted;
+    }
+
+    /// Whether nothing has to be done now, as far as is known without a look at the files.
+    fn rests(&self, connection: u64, now: Instant) -> bool {
+        self.reported == Some((self.wanted.version, connection))
+            && match &self.failed {
+                Some(failed) => failed.is_of(&self.wanted) && now < failed.again_at,
+                None => self.settled,
+            }
+    }
+}
+
+/// Whether the same is to be in place for both: that a CSR is wanted is others' work.
+fn is_installed_alike(one: &v1::WantedCertificate, other: &v1::WantedCertificate) -> bool {
+    let v1::WantedCertificate {
+        name,
+        version,
+        custody,
+        chain_pem,
+        tls_keys,
+        ocsp_response,
+        csr_wanted: _,
+    } = one;
+    (name, version, custody) == (&other.name, &other.version, &other.custody)
+        && (chain_pem, tls_keys) == (&other.chain_pem, &other.tls_keys)
+        && ocsp_response == &other.ocsp_response
 }
 
 /// How often the files of everything that is wanted are looked at, whether or not anything is new.
@@ -65,6 +92,13 @@ struct Failed {
     why: String,
     again_at: Instant,
     pauses: backon::ExponentialBackoff,
+}
+
+impl Failed {
+    /// Whether what is wanted is what has failed.
+    fn is_of(&self, wanted: &v1::WantedCertificate) -> bool {
+        self.version == wanted.version && self.stapled != wanted.ocsp_response.is_empty()
+    }
 }
 
 /// Pauses between attempts at the same version: half a minute to an hour.
@@ -87,24 +121,28 @@ impl Installer {
             }
         }
         let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
-        let mut all_at = Instant::now() + LOOK_AT_ALL;
+        let (mut seen, mut all_at) = (0, Instant::now() + LOOK_AT_ALL);
         loop {
-            if Instant::now() >= all_at {
-                all_at = Instant::now() + LOOK_AT_ALL;
-                standings.values_mut().for_each(|standing| standing.settled = None);
-            }
+            let now = Instant::now();
             let desired = exchange.desired.borrow_and_update().clone();
-            standings.retain(|name, _| desired.certificates.contains_key(name));
-            for wanted in desired.certificates.values().filter(|wanted| wanted.version > 0) {
-                let standing = standings.entry(wanted.name.clone()).or_default();
-                if standing.is_settled(wanted, desired.connection) {
-                    continue;
+            for (name, wanted) in desired.certificates.since(seen) {
+                match (wanted.filter(|wanted| wanted.version > 0), standings.get_mut(name)) {
+                    (Some(wanted), Some(standing)) => standing.want(wanted.clone()),
+                    (Some(wanted), None) => {
+                        standings.insert(name.to_owned(), Standing::new(wanted.clone()));
+                    }
+                    (None, _) => drop(standings.remove(name)),
                 }
-                let report = self.look(wanted, standing, desired.connection).await;
-                standing.settled = standing.failed.is_none().then(|| wanted.clone());
-                let Some(report) = report else { continue };
-                standing.reported = Some((wanted.version, desired.connection));
-                let report = Report { connection: desired.connection, report };
+            }
+            seen = desired.certificates.revision();
+            if now >= all_at {
+                all_at = now + LOOK_AT_ALL;
+                standings.values_mut().for_each(|standing| standing.settled = false);
+            }
+            let connection = desired.connection;
+            for standing in standings.values_mut().filter(|one| !one.rests(connection, now)) {
+                let Some(report) = self.look(standing, connection).await else { continue };
+                let report = Report { connection, report };
                 if exchange.reports.send(report).await.is_err() {
                     return;
                 }
@@ -121,27 +159,22 @@ impl Installer {
     }
 
     /// Brings one certificate to where it is wanted; a report where there is something to say.
-    async fn look(
-        &self,
-        wanted: &v1::WantedCertificate,
-        standing: &mut Standing,
-        connection: u64,
-    ) -> Option<v1::ResourceReport> {
-        let known = standing.reported == Some((wanted.version, connection));
-        let stapled = !wanted.ocsp_response.is_empty();
-        let same = |f: &&Failed| f.version == wanted.version && f.stapled == stapled;
-        if let Some(failed) = standing.failed.as_ref().filter(same)
+    async fn look(&self, standing: &mut Standing, connection: u64) -> Option<v1::ResourceReport> {
+        let wanted = standing.wanted.clone();
+        let now = Some((wanted.version, connection));
+        let known = mem::replace(&mut standing.reported, now) == now;
+        if let Some(failed) = standing.failed.as_ref().filter(|failed| failed.is_of(&wanted))
             && Instant::now() < failed.again_at
         {
-            let nack = || report(wanted, v1::Outcome::Failed, failed.why.clone());
+            let nack = || report(&wanted, v1::Outcome::Failed, failed.why.clone());
             return (!known).then(nack);
         }
-        match self.hold(wanted).await {
+        match self.hold(&wanted).await {
             Ok((held, fresh)) => {
-                standing.failed = None;
+                (standing.failed, standing.settled) = (None, true);
                 let outcome =
                     if held.served { v1::Outcome::Serving } else { v1::Outcome::Installed };
-                (fresh || !known).then(|| report(wanted, outcome, held.proof))
+                (fresh || !known).then(|| report(&wanted, outcome, held.proof))
             }
             Err(error) => {
                 tracing::warn!(certificate = wanted.name, version = wanted.version, %error,
@@ -149,11 +182,11 @@ impl Installer {
                 let same = standing.failed.take().filter(|f| f.version == wanted.version);
                 let mut pauses = same.map_or_else(pauses, |failed| failed.pauses);
                 let pause = pauses.next().unwrap_or(Duration::from_secs(3600));
-                let version = wanted.version;
+                let (version, stapled) = (wanted.version, !wanted.ocsp_response.is_empty());
                 let (why, again_at) = (error.to_string(), Instant::now() + pause);
                 standing.failed =
                     Some(Failed { version, stapled, why: why.clone(), again_at, pauses });
-                Some(report(wanted, v1::Outcome::Failed, why))
+                Some(report(&wanted, v1::Outcome::Failed, why))
             }
         }
     }

@@ -227,7 +227,8 @@ impl Files {
         self.roll_back()?;
         let remember = |target: &Target, name: &str| -> Result<Option<Access>> {
             let Some(content) = target.read()? else { return Ok(None) };
-            durable::write(&self.backup(name), &content.bytes, 0o600)?;
+            // It lasts once the journal does, which is beside it.
+            durable::put(&self.backup(name), &content.bytes, 0o600)?;
             Ok(Some(content.access))
         };
         let key_target = match self.key.as_ref().zip(key) {
@@ -290,8 +291,9 @@ impl Files {
             && durable::read(&self.held_key())?.map(Zeroizing::new).as_deref().map(Vec::as_slice)
                 != Some(key.pem.as_bytes())
         {
-            durable::write(&self.held_key(), key.pem.as_bytes(), 0o600)?;
+            durable::put(&self.held_key(), key.pem.as_bytes(), 0o600)?;
         }
+        // Both last from here on.
         durable::write_json(&self.dir.join("held.json"), held)?;
         if key.is_some_and(|key| self.waits(key)) {
             keys::forget_pending(&self.state_dir, &self.certificate)?;
@@ -306,9 +308,11 @@ impl Files {
 
     fn close(&self) -> Result<()> {
         durable::remove(&self.journal())?;
-        durable::remove(&self.backup("key"))?;
-        durable::remove(&self.backup("staple"))?;
-        durable::remove(&self.backup("chain"))
+        // Without a journal they mean nothing: the next exchange makes them anew.
+        for of in ["key", "staple", "chain"] {
+            durable::unlink(&self.backup(of))?;
+        }
+        Ok(())
     }
 
     /// The staple in place.

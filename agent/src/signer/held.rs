@@ -1,7 +1,11 @@
 //! What is known of the keys that the vault keeps for this agent, as the module shows it. Kept on
 //! disk, so that a web server that starts while vault or agent are away finds its key.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use der::{Decode as _, Encode as _, asn1::OctetStringRef};
 use prost::Message as _;
@@ -21,7 +25,7 @@ use crate::identity::Identity;
 const MODE: u32 = 0o644;
 
 /// Making the list anew takes at most one part in so many of the time: it is as long as there are keys.
-const SELDOM: u32 = 4;
+const SELDOM: u32 = 10;
 /// The longest wait for that.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
@@ -42,10 +46,36 @@ struct RsaPublicKey<'a> {
     exponent: der::asn1::UintRef<'a>,
 }
 
+/// The list as it is now.
+#[derive(Debug, Default)]
+pub struct KeyList {
+    list: List,
+    /// The ids on it: each signature asks for one.
+    ids: HashSet<Vec<u8>>,
+}
+
+impl From<List> for KeyList {
+    fn from(list: List) -> Self {
+        Self { ids: list.keys.iter().map(|key| key.id.clone()).collect(), list }
+    }
+}
+
+impl KeyList {
+    /// All of it, as the module shows it.
+    pub fn list(&self) -> &List {
+        &self.list
+    }
+
+    /// Whether a key is on it.
+    pub fn has(&self, id: &[u8]) -> bool {
+        self.ids.contains(id)
+    }
+}
+
 /// Keeps the list.
 pub struct Keys {
     file: PathBuf,
-    list: watch::Sender<List>,
+    list: watch::Sender<KeyList>,
     listed: watch::Sender<Desired>,
 }
 
@@ -60,12 +90,12 @@ impl Keys {
         if known.as_ref() != Some(&list) {
             said(durable::write(&file, &list.encode_to_vec(), MODE));
         }
-        let (list, listed) = (watch::Sender::new(list), watch::Sender::default());
+        let (list, listed) = (watch::Sender::new(list.into()), watch::Sender::default());
         Ok(Self { file, list, listed })
     }
 
     /// The list, and every change of it.
-    pub fn watch(&self) -> watch::Receiver<List> {
+    pub fn watch(&self) -> watch::Receiver<KeyList> {
         self.list.subscribe()
     }
 
@@ -77,20 +107,24 @@ impl Keys {
 
     /// Follows the desired state until `stop`.
     pub async fn run(self, mut desired: watch::Receiver<Desired>, stop: CancellationToken) {
-        let mut shown = Shown::new();
+        let (mut shown, mut seen) = (Shown::new(), 0);
         loop {
             let began = Instant::now();
             let mut written = false;
             let now = desired.borrow_and_update().clone();
-            if now.known {
-                let token_label = self.list.borrow().token_label.clone();
-                let next = List { keys: keys(&now, &mut shown), token_label };
-                if next != *self.list.borrow() {
+            // What lies on disk from before may say something else.
+            let first = now.known && seen == 0;
+            let changed = take(&now, seen, &mut shown);
+            seen = now.certificates.revision();
+            if first || changed {
+                let token_label = self.list.borrow().list.token_label.clone();
+                let next = List { keys: shown.values().flatten().cloned().collect(), token_label };
+                if next != self.list.borrow().list {
                     let (file, bytes) = (self.file.clone(), next.encode_to_vec());
                     // On disk first: what the module finds there is never older than what it is told.
                     said(blocking(move || durable::write(&file, &bytes, MODE)).await);
                     written = true;
-                    self.list.send_replace(next);
+                    self.list.send_replace(next.into());
                 }
             }
             self.listed.send_replace(now);
@@ -117,18 +151,23 @@ fn said(kept: Result<()>) {
     }
 }
 
-/// The keys of each certificate, and what they were read from.
-type Shown = BTreeMap<String, (Arc<WantedCertificate>, Vec<Key>)>;
+/// The keys of each certificate that has any.
+type Shown = BTreeMap<String, Vec<Key>>;
 
-/// All keys; only those of certificates that are not as they were are read.
-fn keys(desired: &Desired, shown: &mut Shown) -> Vec<Key> {
-    shown.retain(|name, _| desired.certificates.contains_key(name));
-    for (name, wanted) in desired.certificates.iter() {
-        if !shown.get(name).is_some_and(|(from, _)| Arc::ptr_eq(from, wanted)) {
-            shown.insert(name.clone(), (wanted.clone(), keys_of(wanted)));
+/// Reads the keys of what has changed; whether they are others now.
+fn take(desired: &Desired, seen: u64, shown: &mut Shown) -> bool {
+    let mut changed = false;
+    for (name, wanted) in desired.certificates.since(seen) {
+        let keys = wanted.map(|wanted| keys_of(wanted)).filter(|keys| !keys.is_empty());
+        if shown.get(name) != keys.as_ref() {
+            changed = true;
+            match keys {
+                Some(keys) => drop(shown.insert(name.to_owned(), keys)),
+                None => drop(shown.remove(name)),
+            }
         }
     }
-    shown.values().flat_map(|(_, keys)| keys).cloned().collect()
+    changed
 }
 
 fn keys_of(wanted: &WantedCertificate) -> Vec<Key> {

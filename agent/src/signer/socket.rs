@@ -27,11 +27,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use vault_proto::local::{
     LONGEST_LOCAL_MESSAGE,
-    v1::{
-        Keys, Reason, Refusal, Request, Response, Sign, Signature, request::Ask, response::Answer,
-    },
+    v1::{Reason, Refusal, Request, Response, Sign, Signature, request::Ask, response::Answer},
 };
 
+use super::held::KeyList;
 use super::upstream::{Client, Stopping, Wanted};
 use crate::config::Signer as Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,7 +56,7 @@ pub struct Socket {
 struct Answering {
     allowed: BTreeSet<u32>,
     client: Client,
-    keys: watch::Receiver<Keys>,
+    keys: watch::Receiver<KeyList>,
 }
 
 impl Socket {
@@ -69,7 +68,7 @@ impl Socket {
     pub async fn bind(
         config: &Config,
         client: Client,
-        keys: watch::Receiver<Keys>,
+        keys: watch::Receiver<KeyList>,
     ) -> Result<Self> {
         let mut allowed = BTreeSet::from([0, rustix::process::geteuid().as_raw()]);
         for name in &config.allow {
@@ -183,7 +182,7 @@ impl Answering {
         let mut bytes = Vec::new();
         while let Some(asked) = ask(&mut stream, &mut bytes).await? {
             let answered = match asked {
-                Ask::ListKeys(_) => Answer::Keys(self.keys.borrow().clone()),
+                Ask::ListKeys(_) => Answer::Keys(self.keys.borrow().list().clone()),
                 Ask::Sign(sign) => match self.sign(sign).await {
                     Ok(answered) => answered,
                     // Hung up on, the module asks the agent that comes next.
@@ -200,8 +199,7 @@ impl Answering {
             let why = "the mechanism or its parameters are not offered";
             return Ok(refusal(Reason::Mechanism, why));
         };
-        let known = self.keys.borrow().keys.iter().any(|key| key.id == sign.key_id);
-        if !known {
+        if !self.keys.borrow().has(&sign.key_id) {
             return Ok(refusal(Reason::NoKey, "no certificate here has this key"));
         }
         let wanted = Wanted { key_id: sign.key_id, mechanism, data: sign.data };
