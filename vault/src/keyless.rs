@@ -98,7 +98,7 @@ impl Keyless {
             let (this, agent) = (self.clone(), agent.clone());
             self.reading(async move { this.find(&agent).await.map(Arc::new) }).await
         };
-        recent.read(self.store.as_ref(), find).await
+        recent.read(self.store.changes(), find).await
     }
 
     /// Refuses an agent that may use nothing any more.

@@ -41,8 +41,9 @@ fn state(version: u32) -> KeyState {
 /// The versions that are in use after so many days.
 async fn in_use(world: &World, shop: &CertificateRecord, days: i64) -> Vec<u64> {
     let at = start() + Duration::days(days);
-    let versions = world.store.versions_in_use(&shop.name, at).await.unwrap();
-    versions.iter().map(|version| version.version).collect()
+    let read = world.store.versions_for(&shop.name, 0, at).await.unwrap();
+    assert_eq!(read.wanted, None);
+    read.in_use.iter().map(|version| version.version).collect()
 }
 
 /// What an agent may sign with after so many days, and what for.
@@ -67,8 +68,11 @@ async fn keys_are_in_use_while_a_version_with_them_is_in_date(world: World) {
     // Whole, as it was written.
     let whole = world.store.version(&shop.name, 3).await.unwrap();
     let at = start() + Duration::days(100);
-    let read = world.store.versions_in_use(&shop.name, at).await.unwrap();
-    assert_eq!(read.into_iter().next(), whole);
+    let read = world.store.versions_for(&shop.name, 2, at).await.unwrap();
+    assert_eq!(read.in_use.into_iter().next(), whole);
+    // What is wanted is there whether or not anybody may sign with its key.
+    let wanted = world.store.version(&shop.name, 2).await.unwrap();
+    assert_eq!(read.wanted, wanted.map(|wanted| (wanted, None)));
 }
 
 async fn a_revoked_version_is_in_use_while_it_is_in_force_or_held(world: World) {

@@ -122,7 +122,7 @@ impl<'a> Order<'a> {
     ///
     /// # Errors
     /// What the CA says.
-    pub async fn look(&mut self) -> Result<()> {
+    async fn look(&mut self) -> Result<()> {
         within(&self.account.ca, self.inner.refresh()).await.map(drop)
     }
 

@@ -201,11 +201,11 @@ impl CertificateService for Certificates {
         let new = declaration(request.into_inner())?;
         let rooms = self.0.rooms()?;
         let (resource, detail) = (format!("certificate/{}", new.name), Issuer::summary(&new));
-        let name = new.name.clone();
         let change = rooms.issuer.declare(new);
-        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        let action = Action::CertificateManage;
+        let declared = self.0.audited(&who, action, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        self.changed(&name).await
+        Ok(Response::new(whole(&self.0, declared).await?))
     }
 
     async fn list_certificates(
@@ -307,9 +307,10 @@ impl CertificateService for Certificates {
         let (resource, detail) =
             (format!("certificate/{name}"), json!({ "change": "renew", "force": request.force }));
         let change = rooms.issuer.renew(&name, request.force);
-        self.0.audited(&who, Action::CertificateManage, &resource, detail, change).await?;
+        let action = Action::CertificateManage;
+        let renewed = self.0.audited(&who, action, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        self.changed(&name).await
+        Ok(Response::new(whole(&self.0, renewed).await?))
     }
 
     async fn revoke_certificate(&self, request: Request<v1::RevokeCertificateRequest>) -> Answer {

@@ -53,7 +53,7 @@ impl Keys {
             }
         };
         let read = async { Ok(Arc::new(self.find(name).await?)) };
-        recent.read(self.0.store.as_ref(), read).await
+        recent.read(self.0.store.changes(), read).await
     }
 
     /// An operator's own key first, then one of the vault's by the same name.

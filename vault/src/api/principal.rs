@@ -92,7 +92,7 @@ impl Context {
             Some(PeerInfo::Local(uid)) => Ok(Principal::Local(*uid)),
             Some(PeerInfo::Tls(Some(peer))) => {
                 let read = self.rooms()?.identities.principal(&peer.certificate);
-                peer.principal.read(self.store.as_ref(), read).await
+                peer.principal.read(self.store.changes(), read).await
             }
             Some(PeerInfo::Tls(None)) => Ok(Principal::Anonymous),
             None => Err(Error::internal("authenticate", "the connection", "it has no peer")),

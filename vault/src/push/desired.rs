@@ -6,14 +6,14 @@ use std::{
 };
 
 use vault_proto::{
-    ids::{AgentName, CertificateName},
+    ids::{AgentName, CertificateName, OrderId},
     v1,
 };
 
 use super::{Changes, Foreign, staple};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::store::{CertificateRecord, ChallengeKind, OrderRecord, OrderState, Store};
+use crate::store::{AgentView, CertificateRecord, ChallengeKind, OrderState, Store, VersionsFor};
 use crate::wire;
 use crate::x509::chain::Chain;
 
@@ -86,13 +86,13 @@ impl DesiredState {
 
     /// Adds what the agent shall have of one certificate; nothing where it does not go to it.
     async fn read(&mut self, view: View<'_>, name: &CertificateName) -> Result<()> {
-        let certificate = view.store.certificate_on(name, view.agent).await?;
-        let Some(certificate) = certificate else { return Ok(()) };
-        let order = view.store.open_order(name).await?;
-        if let Some(order) = &order {
-            self.read_challenges(view, &certificate, order).await?;
+        let known = view.store.agent_view(name, view.agent).await?;
+        let Some(known) = known else { return Ok(()) };
+        // There are challenges from when an order can be placed to when it is finalized.
+        if let Some((order, OrderState::Ready)) = known.order {
+            self.read_challenges(view, &known.certificate, order).await?;
         }
-        let wanted = wanted(view, &certificate, order).await?;
+        let wanted = wanted(view, known).await?;
         self.certificates.insert(wanted.name.clone(), wanted);
         Ok(())
     }
@@ -101,10 +101,10 @@ impl DesiredState {
         &mut self,
         view: View<'_>,
         certificate: &CertificateRecord,
-        order: &OrderRecord,
+        order: OrderId,
     ) -> Result<()> {
         let mut tokens = Vec::new();
-        for challenge in view.store.challenges_of(order.id).await? {
+        for challenge in view.store.challenges_of(order).await? {
             // What the DNS shows is of no use to a web server.
             if challenge.kind == ChallengeKind::Dns01 {
                 continue;
@@ -177,24 +177,22 @@ fn removed<T>(now: &BTreeMap<String, T>, before: &BTreeMap<String, T>) -> Vec<St
     before.keys().filter(|name| !now.contains_key(*name)).cloned().collect()
 }
 
-async fn wanted(
-    view: View<'_>,
-    certificate: &CertificateRecord,
-    order: Option<OrderRecord>,
-) -> Result<v1::WantedCertificate> {
-    let View { store, clock, foreign, agent } = view;
+async fn wanted(view: View<'_>, known: AgentView) -> Result<v1::WantedCertificate> {
+    let View { store, clock, foreign, .. } = view;
+    let (certificate, now) = (&known.certificate, clock.now());
     let held = foreign.iter().find(|held| held.certificate == certificate.name);
-    let rolled_out = store.wanted_version(&certificate.name, agent).await?;
-    let number = rolled_out.unwrap_or(certificate.current_version);
-    let staples = store.staples(&certificate.name).await?;
-    let mut version = match store.version(&certificate.name, number).await? {
-        Some(wanted) => staple::ready(store, certificate, wanted, &staples, clock).await?,
+    let VersionsFor { wanted, in_use } = match known.wanted_version {
+        // There is none yet.
+        0 => VersionsFor::default(),
+        wanted => store.versions_for(&certificate.name, wanted, now).await?,
+    };
+    let mut version = match wanted {
+        Some(wanted) => staple::ready(store, &known, wanted, clock).await?,
         None => None,
     };
-    let in_use = store.versions_in_use(&certificate.name, clock.now()).await?;
     if let Some(held) = held
-        && held.is_newer_than(version.as_ref(), clock.now())
-        && held.is_of_use(store, certificate, &in_use, clock.now()).await?
+        && held.is_newer_than(version.as_ref().map(|(version, _)| version), now)
+        && held.is_of_use(store, certificate, &in_use, now).await?
     {
         version = None;
     }
@@ -204,24 +202,26 @@ async fn wanted(
         let leaf_der = Chain::parse(&version.chain_pem)?.leaf_der().to_vec();
         tls_keys.push(v1::TlsKey { key_id: key.as_bytes().to_vec(), leaf_der });
     }
+    let (version, its_staple) = version.unzip();
     staple::its_key_first(&mut tls_keys, version.as_ref());
     Ok(v1::WantedCertificate {
-        ocsp_response: staple::response(version.as_ref(), staples, clock),
+        ocsp_response: staple::response(version.as_ref(), its_staple.flatten(), clock),
         tls_keys,
         name: certificate.name.to_string(),
         custody: v1::Custody::from(certificate.custody).into(),
         version: version.as_ref().map_or(0, |version| version.version),
         chain_pem: version.map(|version| version.chain_pem).unwrap_or_default(),
-        csr_wanted: order
-            .filter(|order| order.state == OrderState::AwaitingCsr)
-            .map(|order| csr_wanted(certificate, &order)),
+        csr_wanted: known
+            .order
+            .filter(|(_, state)| *state == OrderState::AwaitingCsr)
+            .map(|(order, _)| csr_wanted(certificate, order)),
     })
 }
 
-fn csr_wanted(certificate: &CertificateRecord, order: &OrderRecord) -> v1::CsrWanted {
+fn csr_wanted(certificate: &CertificateRecord, order: OrderId) -> v1::CsrWanted {
     let (domains, ips) = wire::identifiers(&certificate.identifiers);
     v1::CsrWanted {
-        order_id: order.id.to_string(),
+        order_id: order.to_string(),
         algorithm: v1::KeyAlgorithm::from(certificate.algorithm).into(),
         domains,
         ips,

@@ -146,14 +146,19 @@ impl Hub {
     /// It cannot fail, since the change is stored already: where the store does not say which
     /// agents are concerned, all are told to look.
     pub async fn changed(&self, certificate: &CertificateName) {
-        match self.store.deployments_of(certificate).await {
-            Ok(deployments) => deployments.iter().for_each(|d| self.mark(&d.agent, certificate)),
+        match self.store.concerned(certificate).await {
+            Ok(concerned) => {
+                concerned.agents.iter().for_each(|agent| self.mark(agent, certificate));
+                if concerned.is_rolled_out {
+                    self.rollouts.mark(certificate);
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, %certificate, "every agent is told to look for a change");
                 self.sessions().values().for_each(|handle| handle.pending.mark_all());
+                self.rollouts.mark(certificate);
             }
         }
-        self.rollouts.mark(certificate);
         self.bump();
     }
 

@@ -45,20 +45,17 @@ impl Hub {
         outcome: v1::Outcome,
         detail: String,
     ) -> Result<()> {
-        let Some(deployment) = self.store.deployment(name, agent).await? else {
+        let Some(known) = self.store.agent_view(name, agent).await? else {
             // Undeployed while the report was on its way: nothing to record.
             return Ok(());
         };
-        let current = self.store.certificate(name).await?.map_or(0, |c| c.current_version);
+        let current = known.certificate.current_version;
         let is_refused = outcome == v1::Outcome::Failed && version <= current;
-        if is_refused {
-            let wanted = self.store.wanted_version(name, agent).await?.unwrap_or(current);
-            if version != wanted {
-                // Another version was wanted meanwhile; this says nothing of it.
-                return Ok(());
-            }
+        if is_refused && version != known.wanted_version {
+            // Another version was wanted meanwhile; this says nothing of it.
+            return Ok(());
         }
-        let Some(next) = advance(deployment, version, current, outcome, detail) else {
+        let Some(next) = advance(known.deployment, version, current, outcome, detail) else {
             return Err(Error::invalid(
                 "report",
                 format!("certificate {name} on agent {agent}"),

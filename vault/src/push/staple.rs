@@ -6,42 +6,48 @@ use vault_proto::v1;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::store::{CertificateRecord, RevocationStatus, Staple, Store, VersionRecord};
+use crate::store::{AgentView, RevocationStatus, Staple, Store, VersionRecord};
 
 /// How long a version waits that nothing good stands in for.
 const SHORT: Duration = Duration::minutes(10);
 /// How long before its predecessor's end a version goes out in any case.
 const MARGIN: Duration = Duration::hours(1);
 
-/// The version that agents get where a rollout has chosen this one: it, or while it has no staple and needs
-/// one, the one before, or none where that is not good. `staples` are all that the certificate's versions
-/// have.
+/// A version and the staple that it has.
+type Stapled = (VersionRecord, Option<Staple>);
+
+/// The version that an agent gets where it shall hold `wanted`: that one, or while it has no staple and needs
+/// one, the one before, or none where that is not good.
 ///
 /// # Errors
 /// Where the store cannot be read.
 pub(super) async fn ready(
     store: &dyn Store,
-    certificate: &CertificateRecord,
-    wanted: VersionRecord,
-    staples: &[Staple],
+    known: &AgentView,
+    (wanted, staple): Stapled,
     clock: &dyn Clock,
-) -> Result<Option<VersionRecord>> {
-    let has_staple = |version: u64| staples.iter().any(|staple| staple.version == version);
+) -> Result<Option<Stapled>> {
+    let (name, must_staple) = (&known.certificate.name, known.certificate.must_staple);
     // What went out once does not come back, be its staple as old as it may.
-    if has_staple(wanted.version) || (staples.is_empty() && !certificate.must_staple) {
-        return Ok(Some(wanted));
+    if staple.is_some() || !(known.is_stapled || must_staple) {
+        return Ok(Some((wanted, staple)));
     }
-    let versions = store.versions(&certificate.name).await?;
+    let versions = store.versions(name).await?;
     let before = versions.into_iter().find(|version| version.version < wanted.version);
     let before = before.filter(|before| before.revoked.is_none());
-    let stapled = before.as_ref().is_some_and(|before| has_staple(before.version));
-    if !(certificate.must_staple || stapled) || !asks(store, &wanted).await? {
-        return Ok(Some(wanted));
+    let before = match before {
+        Some(before) => Some((store.staple(name, before.version).await?, before)),
+        None => None,
+    };
+    let stapled = before.as_ref().is_some_and(|(staple, _)| staple.is_some());
+    if !(must_staple || stapled) || !asks(store, &wanted).await? {
+        return Ok(Some((wanted, None)));
     }
     let now = clock.now();
-    let good = before.filter(|before| before.not_after > now);
-    let until = waits_until(certificate.must_staple, &wanted, good.as_ref());
-    Ok(if now < until { good } else { Some(wanted) })
+    let good = before.filter(|(_, before)| before.not_after > now);
+    let until = waits_until(must_staple, &wanted, good.as_ref().map(|(_, good)| good));
+    let good = good.map(|(staple, good)| (good, staple));
+    Ok(if now < until { good } else { Some((wanted, None)) })
 }
 
 /// By when a version without a staple goes out.
@@ -71,14 +77,11 @@ async fn asks(store: &dyn Store, version: &VersionRecord) -> Result<bool> {
 /// What the web servers of a version staple; empty where there is nothing good.
 pub(super) fn response(
     version: Option<&VersionRecord>,
-    staples: Vec<Staple>,
+    its: Option<Staple>,
     clock: &dyn Clock,
 ) -> Vec<u8> {
-    let Some(version) = version.filter(|version| version.revoked.is_none()) else {
-        return Vec::new();
-    };
-    let its = staples.into_iter().find(|staple| staple.version == version.version);
-    let its = its.filter(|staple| staple.next_update > clock.now());
+    let good = version.is_some_and(|version| version.revoked.is_none());
+    let its = its.filter(|staple| good && staple.next_update > clock.now());
     its.map(|staple| staple.response).unwrap_or_default()
 }
 

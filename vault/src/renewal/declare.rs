@@ -148,7 +148,6 @@ impl Issuer {
     /// # Errors
     /// `NotFound`.
     pub async fn renew(&self, name: &CertificateName, force: bool) -> Result<CertificateRecord> {
-        self.certificate(name).await?;
         if self.store.make_due(name, self.clock.now(), force).await? {
             // No agent gets to see it.
             self.hub.bump();

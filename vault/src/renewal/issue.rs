@@ -234,7 +234,8 @@ impl Issuer {
         order.updated_at = self.clock.now();
         self.store.update_order(&order).await?;
         crash_point!("issue.csr");
-        self.hub.changed(name).await;
+        // The agent knows that it has handed it in, and hears of what comes next.
+        self.hub.bump();
         Ok(())
     }
 
@@ -298,19 +299,20 @@ impl Issuer {
                 key_authorization: challenge.key_authorization.clone(),
             })
             .collect();
+        let mut proven = true;
         if !records.is_empty() {
             self.store.put_challenges(&records).await?;
             crash_point!("issue.challenges");
             presenter.present(&certificate.name, &challenges).await?;
-            let mut proven = true;
             for challenge in &challenges {
                 proven &= account.answered(challenge).await?;
             }
-            if proven {
-                placed.look().await?;
-            }
         }
         let tokens: Vec<_> = records.into_iter().map(|record| record.token).collect();
+        if proven && !tokens.is_empty() {
+            // The CA has said of every name that it is proven: its order is ready (RFC 8555 section 7.1.6).
+            return Ok(tokens);
+        }
         if let Err(refusal) = placed.wait_ready(CA_DEADLINE).await {
             self.store.remove_challenges(order.id).await?;
             presenter.withdraw(&certificate.name, &tokens).await;

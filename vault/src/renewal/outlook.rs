@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// The shortest pause between two looks.
 const SHORTEST: Duration = Duration::from_millis(20);
 /// Reading takes at most one part in so many of the time.
-const SELDOM: u32 = 10;
+const SELDOM: u32 = 20;
 
 /// The runner's view of what may begin.
 pub(super) struct Outlook {

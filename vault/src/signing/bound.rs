@@ -49,7 +49,7 @@ impl MessageSigner for BoundKey {
     async fn sign(&self, message: &[u8]) -> Result<Signature> {
         // The key is read again, so that one destroyed meanwhile does not sign.
         let read = async { self.signing.key(self.id).await.map(Arc::new) };
-        let key = self.key.read(self.signing.store.as_ref(), read).await?;
+        let key = self.key.read(self.signing.store.key_changes(), read).await?;
         let mechanism = key.algorithm.default_mechanism();
         let message = Bytes::copy_from_slice(message);
         let (who, context) = (&self.principal, self.context.clone());

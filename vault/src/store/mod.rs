@@ -4,6 +4,7 @@
 //! exists is a `Conflict`, an update of what does not is a `NotFound`, an unreachable database is
 //! `Unavailable`.
 
+mod agent_view;
 mod alerts;
 mod dns_records;
 mod drills;
@@ -23,6 +24,7 @@ use url::Url;
 use vault_backup::Table;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
+pub use agent_view::{AgentView, Concerned, VersionsFor};
 pub use alerts::{AlertKind, AlertRecord, Alerts};
 pub use dns_records::{DnsRecord, DnsRecords};
 pub use drills::{DrillCheck, DrillRecord, Drills};
@@ -62,6 +64,9 @@ pub trait Store:
     /// How often this process has changed who may do what: keys, agents, identities, certificates
     /// and where they go. What was read before the last change may not count any more.
     fn changes(&self) -> u64;
+
+    /// How often this process has changed the state of a key; counted by [`Store::changes`], too.
+    fn key_changes(&self) -> u64;
 
     /// Asks the database; answers the schema's version.
     async fn ping(&self) -> Result<u64>;
@@ -198,26 +203,29 @@ pub trait Certificates: Send + Sync {
     async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>>;
     /// All versions, newest first.
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>>;
-    /// One certificate, where it is deployed to an agent.
-    async fn certificate_on(
+    /// One certificate as an agent has to do with it, where it is deployed there.
+    async fn agent_view(
         &self,
         name: &CertificateName,
         agent: &AgentName,
-    ) -> Result<Option<CertificateRecord>>;
+    ) -> Result<Option<AgentView>>;
+    /// What agents get of a certificate where this is the version that they shall hold.
+    async fn versions_for(
+        &self,
+        name: &CertificateName,
+        wanted: u64,
+        now: OffsetDateTime,
+    ) -> Result<VersionsFor>;
+    /// Whom a change of a certificate concerns.
+    async fn concerned(&self, name: &CertificateName) -> Result<Concerned>;
     /// The versions that were revoked for this RFC 5280 reason.
     async fn versions_revoked(
         &self,
         name: &CertificateName,
         reason: &str,
     ) -> Result<Vec<VersionRecord>>;
-    /// The versions whose keys in the HSM web servers may use, newest first: those in date. A revoked one
-    /// is among them only while it is in force or held by an agent.
-    async fn versions_in_use(
-        &self,
-        name: &CertificateName,
-        now: OffsetDateTime,
-    ) -> Result<Vec<VersionRecord>>;
-    /// The keys of all such versions of the certificates that are deployed to an agent, and what for.
+    /// The keys that web servers may use of all certificates that are deployed to an agent, and what
+    /// for: those of [`VersionsFor::in_use`].
     async fn keys_in_use_on(
         &self,
         agent: &AgentName,

@@ -7,15 +7,14 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::Store;
 use crate::error::Result;
 
 /// What was read counts for this long where nothing is heard of a change: with several nodes,
 /// another one may have made it.
 const STALE: Duration = Duration::from_secs(1);
 
-/// One thing that was read. It counts until this process changes who may do what
-/// ([`Store::changes`]), and for a second at most.
+/// One thing that was read. It counts until this process changes what it was read from, and for a second
+/// at most.
 #[derive(Debug)]
 pub struct Recent<T>(ArcSwapOption<Read<T>>);
 
@@ -27,16 +26,12 @@ struct Read<T> {
 }
 
 impl<T: Clone> Recent<T> {
-    /// What was read lately, else what `read` reads now. A failure is not remembered.
+    /// What was read lately, else what `read` reads now. `changes` counts the changes after which that
+    /// may be something else ([`Store::changes`](super::Store::changes)). A failure is not remembered.
     ///
     /// # Errors
     /// Those of `read`.
-    pub async fn read(
-        &self,
-        store: &dyn Store,
-        read: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let changes = store.changes();
+    pub async fn read(&self, changes: u64, read: impl Future<Output = Result<T>>) -> Result<T> {
         if let Some(known) = self.0.load().as_deref()
             && known.changes == changes
             && known.at.elapsed() < STALE

@@ -93,12 +93,6 @@ pub trait Rollouts: Send + Sync {
         to: &RolloutRecord,
         wanted: &BTreeMap<AgentName, u64>,
     ) -> Result<bool>;
-    /// The version that an agent shall hold, where a rollout says it; else it is the current one.
-    async fn wanted_version(
-        &self,
-        certificate: &CertificateName,
-        agent: &AgentName,
-    ) -> Result<Option<u64>>;
     /// The agent that the operator wants asked first.
     async fn canary(&self, certificate: &CertificateName) -> Result<Option<AgentName>>;
     /// Sets or clears that; `false` where the certificate is not deployed there.

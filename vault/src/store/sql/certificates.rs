@@ -13,9 +13,9 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::store::{
-    CertificateRecord, CertificateSettings, CertificateStatus, Certificates, ChallengeRecord,
-    DeploymentRecord, DeploymentStatus, Identifier, KeyRecord, OrderRecord, TlsUse, Turn,
-    VersionRecord,
+    AgentView, CertificateRecord, CertificateSettings, CertificateStatus, Certificates,
+    ChallengeRecord, Concerned, DeploymentRecord, DeploymentStatus, Identifier, KeyRecord,
+    OrderRecord, TlsUse, Turn, VersionRecord, VersionsFor,
 };
 
 pub(super) fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
@@ -277,20 +277,25 @@ impl Certificates for SqlStore {
         maybe(row, versions::read)
     }
 
-    async fn certificate_on(
+    async fn agent_view(
         &self,
         name: &CertificateName,
         agent: &AgentName,
-    ) -> Result<Option<CertificateRecord>> {
-        let query = "SELECT c.* FROM certificates c JOIN deployments d ON d.certificate = c.name
-             WHERE c.name = $1 AND d.agent = $2";
-        let row = sqlx::query(query)
-            .bind(name.to_string())
-            .bind(agent.to_string())
-            .fetch_optional(&self.reads)
-            .await
-            .map_err(|e| fail("read", "a certificate", e))?;
-        maybe(row, read)
+    ) -> Result<Option<AgentView>> {
+        self.certificate_for(name, agent).await
+    }
+
+    async fn versions_for(
+        &self,
+        name: &CertificateName,
+        wanted: u64,
+        now: OffsetDateTime,
+    ) -> Result<VersionsFor> {
+        self.versions_for_agents(name, wanted, now).await
+    }
+
+    async fn concerned(&self, name: &CertificateName) -> Result<Concerned> {
+        self.concerned_by(name).await
     }
 
     async fn versions_revoked(
@@ -306,14 +311,6 @@ impl Certificates for SqlStore {
             .await
             .map_err(|e| fail("read", "a certificate's versions", e))?;
         all(&rows, versions::read)
-    }
-
-    async fn versions_in_use(
-        &self,
-        name: &CertificateName,
-        now: OffsetDateTime,
-    ) -> Result<Vec<VersionRecord>> {
-        self.certificate_versions_in_use(name, now).await
     }
 
     async fn keys_in_use_on(

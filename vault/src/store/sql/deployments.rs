@@ -14,11 +14,20 @@ pub(super) const INSERT: &str = "INSERT INTO deployments (certificate, agent, he
      detail, updated_at) VALUES ($1, $2, 0, $3, '', $4) ON CONFLICT DO NOTHING";
 
 fn read(row: &Columns<'_>) -> Result<DeploymentRecord> {
+    read_with(row, "status")
+}
+
+/// As one of several tables in a row, whose statuses have names of their own.
+pub(super) fn read_of(row: &Columns<'_>) -> Result<DeploymentRecord> {
+    read_with(row, "deployment_status")
+}
+
+fn read_with(row: &Columns<'_>, status: &str) -> Result<DeploymentRecord> {
     Ok(DeploymentRecord {
         certificate: row.parsed("certificate")?,
         agent: row.parsed("agent")?,
         held_version: row.int("held_version")?,
-        status: row.parsed("status")?,
+        status: row.parsed(status)?,
         detail: row.text("detail")?,
         updated_at: row.time("updated_at")?,
     })

@@ -30,6 +30,7 @@ pub(super) fn read(row: &Columns<'_>) -> Result<KeyRecord> {
 impl Keys for SqlStore {
     async fn insert_key(&self, key: &KeyRecord, retire: Option<KeyId>) -> Result<()> {
         let _changing = self.changing();
+        let _retiring = retire.map(|_| self.changing_key());
         let subject = format!("key {}", key.name);
         let mut tx = self.begin().await?;
         if let Some(old) = retire {
@@ -118,7 +119,7 @@ impl Keys for SqlStore {
     }
 
     async fn set_key_state(&self, id: KeyId, state: KeyState) -> Result<()> {
-        let _changing = self.changing();
+        let _changing = self.changing_key();
         let done = sqlx::query("UPDATE keys SET state = $1 WHERE id = $2")
             .bind(state.as_str())
             .bind(id.to_string())

@@ -4,6 +4,7 @@
 //! microseconds since 1970, a flag a BIGINT of 0 or 1, a list a TEXT of JSON.
 
 mod accounts;
+mod agent_view;
 mod agents;
 mod alerts;
 mod certificates;
@@ -12,7 +13,6 @@ mod deployments;
 mod dns_records;
 mod drills;
 mod history;
-mod in_use;
 mod keys;
 mod orders;
 mod placements;
@@ -62,6 +62,7 @@ pub struct SqlStore {
     url: SecretString,
     dialect: Dialect,
     changes: Arc<AtomicU64>,
+    key_changes: Arc<AtomicU64>,
 }
 
 /// A change of who may do what; counted when it is over, however it ends.
@@ -102,7 +103,8 @@ impl SqlStore {
         };
         let (reads, writes) = opened.map_err(|e| fail("open", "the store", e))?;
         let url = SecretString::from(url);
-        let store = Self { reads, writes, url, dialect, changes: Arc::default() };
+        let (changes, key_changes) = Default::default();
+        let store = Self { reads, writes, url, dialect, changes, key_changes };
         store.refuse_newer_schema().await?;
         store.migrate().await?;
         Ok(store)
@@ -111,6 +113,11 @@ impl SqlStore {
     /// Begins what [`Store::changes`] counts.
     fn changing(&self) -> Changing {
         Changing(self.changes.clone())
+    }
+
+    /// Begins what [`Store::key_changes`] counts.
+    fn changing_key(&self) -> [Changing; 2] {
+        [self.changing(), Changing(self.key_changes.clone())]
     }
 
     async fn refuse_newer_schema(&self) -> Result<()> {
@@ -160,6 +167,10 @@ impl Store for SqlStore {
 
     fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
+    }
+
+    fn key_changes(&self) -> u64 {
+        self.key_changes.load(Ordering::Acquire)
     }
 
     async fn ping(&self) -> Result<u64> {

@@ -25,13 +25,13 @@ struct SqlRestoration {
     tx: Transaction,
     kinds: BTreeMap<Table, Kinds>,
     /// Who may do what changes with the commit.
-    _changing: Changing,
+    _changing: [Changing; 2],
 }
 
 impl SqlStore {
     pub(super) async fn restore_all(&self) -> Result<Box<dyn Restoration>> {
         let failed = |e| fail("begin", "a restore of the store", e);
-        let (kinds, changing) = (self.kinds().await?, self.changing());
+        let (kinds, changing) = (self.kinds().await?, self.changing_key());
         let mut tx = self.begin().await?;
         for table in IN_USE {
             let count = format!("SELECT COUNT(*) FROM {table}");

@@ -25,7 +25,7 @@ fn read(row: &Columns<'_>) -> Result<RevocationCheck> {
     })
 }
 
-fn read_staple(row: &Columns<'_>) -> Result<Staple> {
+pub(super) fn read_staple(row: &Columns<'_>) -> Result<Staple> {
     Ok(Staple {
         certificate: row.parsed("certificate")?,
         version: row.int("version")?,

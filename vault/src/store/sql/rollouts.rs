@@ -201,27 +201,6 @@ impl Rollouts for SqlStore {
         Ok(true)
     }
 
-    async fn wanted_version(
-        &self,
-        certificate: &CertificateName,
-        agent: &AgentName,
-    ) -> Result<Option<u64>> {
-        let row = sqlx::query(
-            "SELECT r.state, r.version, COALESCE(a.wanted_version, r.base) AS wanted
-             FROM rollouts r LEFT JOIN rollout_agents a
-             ON a.certificate = r.certificate AND a.agent = $2 WHERE r.certificate = $1",
-        )
-        .bind(certificate.to_string())
-        .bind(agent.to_string())
-        .fetch_optional(&self.reads)
-        .await
-        .map_err(|e| fail("read", "a rollout", e))?;
-        maybe(row, |row| {
-            let state: RolloutState = row.parsed("state")?;
-            row.int(if state.is_open() { "version" } else { "wanted" })
-        })
-    }
-
     async fn canary(&self, certificate: &CertificateName) -> Result<Option<AgentName>> {
         let row = sqlx::query("SELECT canary FROM certificates WHERE name = $1")
             .bind(certificate.to_string())

@@ -14,6 +14,11 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
 use super::{PATIENCE, connect};
 
+/// Opens a transaction, with the savepoint of its first turn: one way to the database's thread.
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT shared; SAVEPOINT turn1";
+/// That savepoint's number.
+const FIRST: u32 = 1;
+
 /// What became of a transaction; nothing before it has ended.
 type Outcome = Option<Result<(), Arc<str>>>;
 
@@ -147,9 +152,11 @@ impl Writer {
         if !matches!(self.transaction, State::Open(_)) {
             self.reset().await;
             self.transaction = State::Unsure;
-            self.execute("BEGIN IMMEDIATE; SAVEPOINT shared".to_owned()).await?;
+            self.execute(BEGIN.to_owned()).await?;
             let outcome = watch::Sender::new(None);
-            self.transaction = State::Open(Shared { outcome, savepoint: 0, unkept: false });
+            let shared = Shared { outcome, savepoint: FIRST, unkept: savepoint };
+            self.transaction = State::Open(shared);
+            return Ok(());
         }
         let State::Open(shared) = &mut self.transaction else { return Ok(()) };
         if !savepoint {
