@@ -6,7 +6,7 @@ use vault::store::{
 };
 
 use super::{
-    records::{name, put_agents, put_order, start, version},
+    records::{put_agents, put_order, start, version},
     world::World,
 };
 
@@ -68,7 +68,9 @@ async fn a_revocation_is_one_transaction_and_the_end_of_checks(world: World) {
 async fn a_staple_replaces_the_one_before_and_goes_with_its_certificate(world: World) {
     let store = &world.store;
     let (shop, order) = put_order(store).await;
-    put_agents(store, &["web1"]).await;
+    let web1 = put_agents(store, &["web1"]).await.remove(0);
+    store.insert_deployment(&shop.name, &web1, start()).await.unwrap();
+    let seen = async || store.agent_view(&shop.name, &web1).await.unwrap().unwrap();
     let first = version(&order);
     let staple = Staple {
         certificate: shop.name.clone(),
@@ -80,12 +82,16 @@ async fn a_staple_replaces_the_one_before_and_goes_with_its_certificate(world: W
     };
     assert!(store.put_staple(&staple).await.is_err(), "of no version");
     store.record_issuance(order.id, &first, start() + Duration::days(30)).await.unwrap();
+    assert_eq!((seen().await.is_stapled, seen().await.wanted_version), (false, 1));
     store.put_staple(&staple).await.unwrap();
     let newer = Staple { response: vec![3], fetched_at: start() + Duration::days(2), ..staple };
     store.put_staple(&newer).await.unwrap();
     assert_eq!(store.staple(&shop.name, 1).await.unwrap().as_ref(), Some(&newer));
-    assert_eq!(store.staples(&shop.name).await.unwrap(), [newer]);
-    assert_eq!(store.staples(&name("other")).await.unwrap(), []);
+    // What goes to an agent has it, too.
+    assert!(seen().await.is_stapled);
+    let sent = store.versions_for(&shop.name, 1, start()).await.unwrap();
+    assert_eq!(sent.wanted, Some((first.clone(), Some(newer))));
+    store.remove_deployment(&shop.name, &web1).await.unwrap();
     store.put_revocation_check(&check(&first)).await.unwrap();
     store.delete_certificate(&shop.name).await.unwrap();
     assert_eq!(store.staple(&shop.name, 1).await.unwrap(), None);

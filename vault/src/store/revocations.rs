@@ -95,6 +95,4 @@ pub trait Revocations: Send + Sync {
     async fn put_staple(&self, staple: &Staple) -> Result<()>;
     /// A version's staple.
     async fn staple(&self, certificate: &CertificateName, version: u64) -> Result<Option<Staple>>;
-    /// The last staple of each of a certificate's versions.
-    async fn staples(&self, certificate: &CertificateName) -> Result<Vec<Staple>>;
 }

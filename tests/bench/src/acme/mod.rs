@@ -23,6 +23,9 @@ use lego::Lego;
 
 /// Certificates that lego orders in a round: its rate does not depend on how many there are.
 const LEGOS: usize = 48;
+/// Certificates that are ordered from Pebble at most: it looks through all authorizations that it has had for
+/// each order, and the more there are the sooner it stops for ever.
+const PEBBLES: usize = 200;
 /// How many legos there are at once.
 const AT_ONCE: usize = 8;
 
@@ -76,6 +79,10 @@ fn measure_inside(pace: Pace, certificates: usize, results: &mut Results) -> Res
         let authority = Authority::start(kind);
         let nginx = Nginx::start("challenges.example", authority.http01()?);
         let mut sides = Sides::default();
+        let certificates = match kind {
+            Kind::Caddy => certificates,
+            Kind::Pebble => certificates.min(PEBBLES),
+        };
         for round in 0..pace.rounds {
             // A vault without a past, as in every other round.
             let mut fleet = Fleet::new(&authority, &nginx, round, certificates)?;

@@ -190,13 +190,4 @@ impl Revocations for SqlStore {
             .map_err(|e| fail("read a staple of", &subject(certificate, version), e))?;
         maybe(row, read_staple)
     }
-
-    async fn staples(&self, certificate: &CertificateName) -> Result<Vec<Staple>> {
-        let rows = sqlx::query("SELECT * FROM staples WHERE certificate = $1 ORDER BY version")
-            .bind(certificate.to_string())
-            .fetch_all(&self.reads)
-            .await
-            .map_err(|e| fail("read", &format!("staples of certificate {certificate}"), e))?;
-        all(&rows, read_staple)
-    }
 }
