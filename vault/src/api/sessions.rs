@@ -135,6 +135,11 @@ async fn hold(
             }
         }
         let changes = tokio::select! {
+            // Agents reconnect to the next node.
+            () = context.stopping.cancelled() => {
+                let subject = format!("the session of {name}");
+                return Err(Error::unavailable("hold", subject, "the vault is stopping"));
+            }
             changes = session.wait_changed() => changes.ok_or_else(|| Error::conflict("hold",
                 format!("the session of {name}"), "it was closed by the vault"))?,
             message = up.message() => match message {

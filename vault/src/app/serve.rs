@@ -119,9 +119,6 @@ impl Server {
             false => sd_notify::NotifyState::Stopping,
         }]);
         self.stop.cancel();
-        if let Some(rooms) = self.context.rooms.get() {
-            rooms.hub.close_all();
-        }
         self.context.calls.close();
         let ended = async {
             while self.tasks.join_next().await.is_some() {}

@@ -46,8 +46,6 @@ pub struct Hub {
     heard: watch::Sender<u64>,
     /// Counts sessions that were ended because their agents may not have any.
     closings: watch::Sender<u64>,
-    /// Every session ends with this, also one that opens after it.
-    ended: CancellationToken,
 }
 
 struct Handle {
@@ -88,7 +86,6 @@ impl Hub {
             revision: watch::Sender::new(0),
             heard: watch::Sender::new(0),
             closings: watch::Sender::new(0),
-            ended: CancellationToken::new(),
         })
     }
 
@@ -96,7 +93,7 @@ impl Hub {
     /// the one that works.
     pub fn open(self: &Arc<Self>, agent: AgentName) -> Session {
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let (pending, closed) = (Arc::<Pending>::default(), self.ended.child_token());
+        let (pending, closed) = (Arc::<Pending>::default(), CancellationToken::new());
         let handle = Handle { id, pending: pending.clone(), closed: closed.clone() };
         if let Some(old) = self.sessions().insert(agent.clone(), handle) {
             old.closed.cancel();
@@ -122,13 +119,6 @@ impl Hub {
     /// Changes whenever an agent's session was ended because it may not have one any more.
     pub fn closings(&self) -> watch::Receiver<u64> {
         self.closings.subscribe()
-    }
-
-    /// Ends every session, and each that is about to open: the vault stops, agents reconnect to the next.
-    pub fn close_all(&self) {
-        self.ended.cancel();
-        self.sessions().clear();
-        self.bump();
     }
 
     /// Whether the agent's stream is open.
@@ -306,30 +296,5 @@ impl Drop for Session {
         }
         drop(sessions);
         self.hub.bump();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)] // a test fails loudly
-
-    use futures_util::FutureExt as _;
-
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::store::sql::SqlStore;
-
-    #[tokio::test]
-    async fn a_session_that_opens_when_all_have_been_closed_ends_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}/vault.db", dir.path().display());
-        let store = Arc::new(SqlStore::open(&url, 1).await.unwrap());
-        let hub = Hub::new(store, Arc::new(SystemClock));
-        let early = hub.open("web1".parse().unwrap());
-        hub.close_all();
-        let late = hub.open("web2".parse().unwrap());
-        for session in [early, late] {
-            assert!(session.wait_changed().now_or_never().unwrap().is_none());
-        }
     }
 }
