@@ -6,6 +6,7 @@
 //! place is looked at again once an hour.
 
 mod owner;
+mod standing;
 pub mod staple;
 pub mod target;
 pub mod transaction;
@@ -13,14 +14,14 @@ mod verify;
 
 pub use owner::user;
 
-use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vault_proto::v1::{self, Custody, resource_report::Resource};
 
+use standing::Standing;
 use transaction::{Files, Held, Interrupted, Keeper};
 use verify::Chain;
 
@@ -36,80 +37,8 @@ pub struct Installer {
     pub config: Arc<Config>,
 }
 
-/// What is known of one certificate here, between two looks.
-struct Standing {
-    wanted: Arc<v1::WantedCertificate>,
-    /// The version and connection of the last report.
-    reported: Option<(u64, u64)>,
-    failed: Option<Failed>,
-    /// Whether all was well when its files were looked at for what is wanted now.
-    settled: bool,
-}
-
-impl Standing {
-    fn new(wanted: Arc<v1::WantedCertificate>) -> Self {
-        Self { wanted, reported: None, failed: None, settled: false }
-    }
-
-    fn want(&mut self, wanted: Arc<v1::WantedCertificate>) {
-        self.settled &= is_installed_alike(&self.wanted, &wanted);
-        self.wanted = wanted;
-    }
-
-    /// Whether nothing has to be done now, as far as is known without a look at the files.
-    fn rests(&self, connection: u64, now: Instant) -> bool {
-        self.reported == Some((self.wanted.version, connection))
-            && match &self.failed {
-                Some(failed) => failed.is_of(&self.wanted) && now < failed.again_at,
-                None => self.settled,
-            }
-    }
-}
-
-/// Whether the same is to be in place for both: that a CSR is wanted is others' work.
-fn is_installed_alike(one: &v1::WantedCertificate, other: &v1::WantedCertificate) -> bool {
-    let v1::WantedCertificate {
-        name,
-        version,
-        custody,
-        chain_pem,
-        tls_keys,
-        ocsp_response,
-        csr_wanted: _,
-    } = one;
-    (name, version, custody) == (&other.name, &other.version, &other.custody)
-        && (chain_pem, tls_keys) == (&other.chain_pem, &other.tls_keys)
-        && ocsp_response == &other.ocsp_response
-}
-
 /// How often the files of everything that is wanted are looked at, whether or not anything is new.
 const LOOK_AT_ALL: Duration = Duration::from_secs(3600);
-
-struct Failed {
-    version: u64,
-    /// A web server may need the staple that was not there yet.
-    stapled: bool,
-    why: String,
-    again_at: Instant,
-    pauses: backon::ExponentialBackoff,
-}
-
-impl Failed {
-    /// Whether what is wanted is what has failed.
-    fn is_of(&self, wanted: &v1::WantedCertificate) -> bool {
-        self.version == wanted.version && self.stapled != wanted.ocsp_response.is_empty()
-    }
-}
-
-/// Pauses between attempts at the same version: half a minute to an hour.
-fn pauses() -> backon::ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_secs(30))
-        .with_max_delay(Duration::from_secs(3600))
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
 
 impl Installer {
     /// Follows the desired state until `stop`; what a crash left open is settled first.
@@ -137,7 +66,7 @@ impl Installer {
             seen = desired.certificates.revision();
             if now >= all_at {
                 all_at = now + LOOK_AT_ALL;
-                standings.values_mut().for_each(|standing| standing.settled = false);
+                standings.values_mut().for_each(Standing::unsettle);
             }
             let connection = desired.connection;
             for standing in standings.values_mut().filter(|one| !one.rests(connection, now)) {
@@ -147,8 +76,7 @@ impl Installer {
                     return;
                 }
             }
-            let next =
-                standings.values().filter_map(|s| s.failed.as_ref().map(|f| f.again_at)).min();
+            let next = standings.values().filter_map(Standing::again_at).min();
             let next = next.map_or(all_at, |again| again.min(all_at));
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -160,18 +88,15 @@ impl Installer {
 
     /// Brings one certificate to where it is wanted; a report where there is something to say.
     async fn look(&self, standing: &mut Standing, connection: u64) -> Option<v1::ResourceReport> {
-        let wanted = standing.wanted.clone();
-        let now = Some((wanted.version, connection));
-        let known = mem::replace(&mut standing.reported, now) == now;
-        if let Some(failed) = standing.failed.as_ref().filter(|failed| failed.is_of(&wanted))
-            && Instant::now() < failed.again_at
-        {
-            let nack = || report(&wanted, v1::Outcome::Failed, failed.why.clone());
-            return (!known).then(nack);
+        let wanted = standing.wanted().clone();
+        let known = standing.is_reported_on(connection);
+        standing.report_on(connection);
+        if let Some(why) = standing.failed_lately(Instant::now()) {
+            return (!known).then(|| report(&wanted, v1::Outcome::Failed, why.to_owned()));
         }
         match self.hold(&wanted).await {
             Ok((held, fresh)) => {
-                (standing.failed, standing.settled) = (None, true);
+                standing.settle();
                 let outcome =
                     if held.served { v1::Outcome::Serving } else { v1::Outcome::Installed };
                 (fresh || !known).then(|| report(&wanted, outcome, held.proof))
@@ -179,14 +104,8 @@ impl Installer {
             Err(error) => {
                 tracing::warn!(certificate = wanted.name, version = wanted.version, %error,
                     hint = error.hint, "not installed");
-                let same = standing.failed.take().filter(|f| f.version == wanted.version);
-                let mut pauses = same.map_or_else(pauses, |failed| failed.pauses);
-                let pause = pauses.next().unwrap_or(Duration::from_secs(3600));
-                let (version, stapled) = (wanted.version, !wanted.ocsp_response.is_empty());
-                let (why, again_at) = (error.to_string(), Instant::now() + pause);
-                standing.failed =
-                    Some(Failed { version, stapled, why: why.clone(), again_at, pauses });
-                Some(report(&wanted, v1::Outcome::Failed, why))
+                standing.fail(&error);
+                Some(report(&wanted, v1::Outcome::Failed, error.to_string()))
             }
         }
     }
