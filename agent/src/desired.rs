@@ -10,27 +10,23 @@ use vault_proto::v1;
 /// Challenges that shall be shown, by token.
 pub type Challenges = RedBlackTreeMapSync<String, Arc<v1::WantedChallenge>>;
 
+/// A name, and the certificate of that name that shall be here; `None` where none shall any more.
+type Change = (String, Option<Arc<v1::WantedCertificate>>);
+
 /// Certificates that shall be here. Cheap to clone; who has looked before finds what has changed since
 /// without a look at all the others.
 #[derive(Debug, Clone, Default)]
 pub struct Certificates {
-    /// By name; what is not wanted any more stays as that.
-    known: RedBlackTreeMapSync<String, Known>,
-    /// The name that each revision has changed last.
-    changed: RedBlackTreeMapSync<u64, String>,
-    revision: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    revision: u64,
-    wanted: Option<Arc<v1::WantedCertificate>>,
+    /// The last change of each name, by revision: what is not wanted any more stays as that.
+    changes: RedBlackTreeMapSync<u64, Change>,
+    /// The revision of each name's last change.
+    latest: RedBlackTreeMapSync<String, u64>,
 }
 
 impl Certificates {
     /// Counts changes: what a look at all of this will have seen.
     pub fn revision(&self) -> u64 {
-        self.revision
+        self.changes.last().map_or(0, |(revision, _)| *revision)
     }
 
     /// What has changed after a revision, oldest first; `None` for what is not wanted any more. After 0,
@@ -39,19 +35,17 @@ impl Certificates {
         &self,
         revision: u64,
     ) -> impl Iterator<Item = (&str, Option<&Arc<v1::WantedCertificate>>)> {
-        let names = self.changed.range(revision.saturating_add(1)..);
-        names.filter_map(|(_, name)| {
-            self.known.get(name).map(|known| (name.as_str(), known.wanted.as_ref()))
-        })
+        let changes = self.changes.range(revision.saturating_add(1)..);
+        changes.map(|(_, (name, wanted))| (name.as_str(), wanted.as_ref()))
     }
 
     fn set(&mut self, name: String, wanted: Option<Arc<v1::WantedCertificate>>) {
-        self.revision += 1;
-        if let Some(before) = self.known.get(&name) {
-            self.changed.remove_mut(&before.revision);
+        let revision = self.revision() + 1;
+        if let Some(before) = self.latest.get(&name) {
+            self.changes.remove_mut(before);
         }
-        self.changed.insert_mut(self.revision, name.clone());
-        self.known.insert_mut(name, Known { revision: self.revision, wanted });
+        self.latest.insert_mut(name.clone(), revision);
+        self.changes.insert_mut(revision, (name, wanted));
     }
 
     fn remove_all(&mut self) {

@@ -2,8 +2,8 @@
 
 use time::Duration;
 use vault::store::{
-    CertificateRecord, CertificateSettings, Certificates as _, Custody, DeploymentRecord,
-    DeploymentStatus, KeyPurpose, KeyRecord, KeyState, Keys as _, TlsUse,
+    AgentViews as _, CertificateRecord, CertificateSettings, Certificates as _, Custody,
+    DeploymentRecord, DeploymentStatus, KeyPurpose, KeyRecord, KeyState, Keys as _, TlsUse,
 };
 use vault_proto::ids::{AgentName, KeyId};
 

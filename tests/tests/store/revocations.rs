@@ -2,7 +2,8 @@
 
 use time::Duration;
 use vault::store::{
-    Certificates as _, RevocationCheck, RevocationStatus, Revocations as _, Staple, VersionRecord,
+    AgentViews as _, Certificates as _, RevocationCheck, RevocationStatus, Revocations as _,
+    Staple, VersionRecord,
 };
 
 use super::{

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use time::Duration;
 use vault::store::{
-    Certificates as _, DeploymentRecord, DeploymentStatus, OrderRecord, RolloutRecord,
-    RolloutState, Rollouts as _, sql::SqlStore,
+    AgentViews as _, Certificates as _, DeploymentRecord, DeploymentStatus, OrderRecord,
+    RolloutRecord, RolloutState, Rollouts as _, sql::SqlStore,
 };
 use vault_proto::ids::{AgentName, CertificateName};
 

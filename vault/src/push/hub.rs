@@ -19,7 +19,7 @@ use super::changes::Pending;
 use crate::acme::{Challenge, ChallengePresenter};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{Concerned, Store};
 
 /// How long agents have to present a challenge before the attempt is given up. A connected agent
 /// needs milliseconds; one that is just reconnecting needs its backoff.
@@ -136,18 +136,19 @@ impl Hub {
     /// It cannot fail, since the change is stored already: where the store does not say which
     /// agents are concerned, all are told to look.
     pub async fn changed(&self, certificate: &CertificateName) {
-        match self.store.concerned(certificate).await {
-            Ok(concerned) => {
-                concerned.agents.iter().for_each(|agent| self.mark(agent, certificate));
-                if concerned.is_rolled_out {
-                    self.rollouts.mark(certificate);
-                }
+        let is_rolled_out = match self.store.concerned(certificate).await {
+            Ok(Concerned { agents, is_rolled_out }) => {
+                agents.iter().for_each(|agent| self.mark(agent, certificate));
+                is_rolled_out
             }
             Err(error) => {
                 tracing::warn!(%error, %certificate, "every agent is told to look for a change");
                 self.sessions().values().for_each(|handle| handle.pending.mark_all());
-                self.rollouts.mark(certificate);
+                true
             }
+        };
+        if is_rolled_out {
+            self.rollouts.mark(certificate);
         }
         self.bump();
     }

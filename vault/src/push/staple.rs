@@ -36,17 +36,19 @@ pub(super) async fn ready(
     let before = versions.into_iter().find(|version| version.version < wanted.version);
     let before = before.filter(|before| before.revoked.is_none());
     let before = match before {
-        Some(before) => Some((store.staple(name, before.version).await?, before)),
+        Some(before) => {
+            let its = store.staple(name, before.version).await?;
+            Some((before, its))
+        }
         None => None,
     };
-    let stapled = before.as_ref().is_some_and(|(staple, _)| staple.is_some());
+    let stapled = before.as_ref().is_some_and(|(_, its)| its.is_some());
     if !(must_staple || stapled) || !asks(store, &wanted).await? {
         return Ok(Some((wanted, None)));
     }
     let now = clock.now();
-    let good = before.filter(|(_, before)| before.not_after > now);
-    let until = waits_until(must_staple, &wanted, good.as_ref().map(|(_, good)| good));
-    let good = good.map(|(staple, good)| (good, staple));
+    let good = before.filter(|(before, _)| before.not_after > now);
+    let until = waits_until(must_staple, &wanted, good.as_ref().map(|(good, _)| good));
     Ok(if now < until { good } else { Some((wanted, None)) })
 }
 

@@ -1,9 +1,14 @@
 //! What the store knows of a certificate as far as an agent is concerned, read at once: this is asked with
 //! every step of every order.
 
-use vault_proto::ids::{AgentName, OrderId};
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use vault_proto::ids::{AgentName, CertificateName, OrderId};
 
-use super::{CertificateRecord, DeploymentRecord, OrderState, Staple, VersionRecord};
+use super::{
+    CertificateRecord, DeploymentRecord, KeyRecord, OrderState, Staple, TlsUse, VersionRecord,
+};
+use crate::error::Result;
 
 /// A certificate that is deployed to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,4 +42,31 @@ pub struct Concerned {
     pub agents: Vec<AgentName>,
     /// Whether a rollout of it may go on.
     pub is_rolled_out: bool,
+}
+
+/// What agents get to see.
+#[async_trait]
+pub trait AgentViews: Send + Sync {
+    /// One certificate as an agent has to do with it, where it is deployed there.
+    async fn agent_view(
+        &self,
+        name: &CertificateName,
+        agent: &AgentName,
+    ) -> Result<Option<AgentView>>;
+    /// What agents get of a certificate where this is the version that they shall hold.
+    async fn versions_for(
+        &self,
+        name: &CertificateName,
+        wanted: u64,
+        now: OffsetDateTime,
+    ) -> Result<VersionsFor>;
+    /// Whom a change of a certificate concerns.
+    async fn concerned(&self, name: &CertificateName) -> Result<Concerned>;
+    /// The keys that web servers may use of all certificates that are deployed to an agent, and what
+    /// for: those of [`VersionsFor::in_use`].
+    async fn keys_in_use_on(
+        &self,
+        agent: &AgentName,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(KeyRecord, TlsUse)>>;
 }

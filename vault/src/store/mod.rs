@@ -24,7 +24,7 @@ use url::Url;
 use vault_backup::Table;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
-pub use agent_view::{AgentView, Concerned, VersionsFor};
+pub use agent_view::{AgentView, AgentViews, Concerned, VersionsFor};
 pub use alerts::{AlertKind, AlertRecord, Alerts};
 pub use dns_records::{DnsRecord, DnsRecords};
 pub use drills::{DrillCheck, DrillRecord, Drills};
@@ -47,6 +47,7 @@ pub trait Store:
     Keys
     + Accounts
     + Certificates
+    + AgentViews
     + Placements
     + Rollouts
     + Agents
@@ -203,34 +204,12 @@ pub trait Certificates: Send + Sync {
     async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>>;
     /// All versions, newest first.
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>>;
-    /// One certificate as an agent has to do with it, where it is deployed there.
-    async fn agent_view(
-        &self,
-        name: &CertificateName,
-        agent: &AgentName,
-    ) -> Result<Option<AgentView>>;
-    /// What agents get of a certificate where this is the version that they shall hold.
-    async fn versions_for(
-        &self,
-        name: &CertificateName,
-        wanted: u64,
-        now: OffsetDateTime,
-    ) -> Result<VersionsFor>;
-    /// Whom a change of a certificate concerns.
-    async fn concerned(&self, name: &CertificateName) -> Result<Concerned>;
     /// The versions that were revoked for this RFC 5280 reason.
     async fn versions_revoked(
         &self,
         name: &CertificateName,
         reason: &str,
     ) -> Result<Vec<VersionRecord>>;
-    /// The keys that web servers may use of all certificates that are deployed to an agent, and what
-    /// for: those of [`VersionsFor::in_use`].
-    async fn keys_in_use_on(
-        &self,
-        agent: &AgentName,
-        now: OffsetDateTime,
-    ) -> Result<Vec<(KeyRecord, TlsUse)>>;
     /// Marks a version as revoked for an RFC 5280 reason and the certificate, where that is its
     /// current version, as `Revoked` and due at `renew_at` where that is set, in one transaction.
     async fn revoke_version(

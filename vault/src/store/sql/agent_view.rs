@@ -2,6 +2,7 @@
 //! are in date. A revoked one is among them only while it is in force or held by an agent: its successor is
 //! on its way, and until that is proven the site stays up.
 
+use async_trait::async_trait;
 use time::OffsetDateTime;
 use vault_proto::ids::{AgentName, CertificateName};
 
@@ -11,7 +12,9 @@ use super::{
     versions,
 };
 use crate::error::Result;
-use crate::store::{AgentView, Concerned, KeyRecord, RolloutState, TlsUse, VersionsFor};
+use crate::store::{
+    AgentView, AgentViews, Concerned, KeyRecord, RolloutState, TlsUse, VersionsFor,
+};
 
 /// What holds of a certificate `c` and its version `v` whose key is in use at the time `$2`.
 macro_rules! in_use {
@@ -25,8 +28,10 @@ macro_rules! in_use {
 
 fn read_view(row: &Columns<'_>) -> Result<AgentView> {
     let certificate = certificates::read(row)?;
-    let order = row.opt_parsed("order_id")?;
-    let order = order.map(|id| Ok::<_, crate::error::Error>((id, row.parsed("order_state")?)));
+    let order = match row.opt_parsed("order_id")? {
+        Some(id) => Some((id, row.parsed("order_state")?)),
+        None => None,
+    };
     let rollout: Option<RolloutState> = row.opt_parsed("rollout_state")?;
     let wanted_version = match rollout {
         Some(state) if state.is_open() => row.int("rollout_version")?,
@@ -34,16 +39,17 @@ fn read_view(row: &Columns<'_>) -> Result<AgentView> {
         None => certificate.current_version,
     };
     Ok(AgentView {
-        deployment: deployments::read_of(row)?,
-        order: order.transpose()?,
+        deployment: deployments::read_with(row, "deployment_status")?,
+        order,
         wanted_version,
         is_stapled: row.int::<i64>("staples")? > 0,
         certificate,
     })
 }
 
-impl SqlStore {
-    pub(super) async fn certificate_for(
+#[async_trait]
+impl AgentViews for SqlStore {
+    async fn agent_view(
         &self,
         name: &CertificateName,
         agent: &AgentName,
@@ -70,17 +76,16 @@ impl SqlStore {
         maybe(row, read_view)
     }
 
-    pub(super) async fn versions_for_agents(
+    async fn versions_for(
         &self,
         name: &CertificateName,
         wanted: u64,
         now: OffsetDateTime,
     ) -> Result<VersionsFor> {
         let query = concat!(
-            "SELECT v.*, CASE WHEN v.version = $3 THEN 'yes' ELSE 'no' END AS is_wanted,
-                    CASE WHEN ",
+            "SELECT v.*, CAST(CASE WHEN ",
             in_use!(),
-            " THEN 'yes' ELSE 'no' END AS is_in_use,
+            " THEN 1 ELSE 0 END AS BIGINT) AS in_use,
                     s.response, s.this_update, s.next_update, s.fetched_at
              FROM certificates c JOIN certificate_versions v ON v.certificate = c.name
              LEFT JOIN staples s ON s.certificate = v.certificate AND s.version = v.version
@@ -99,18 +104,18 @@ impl SqlStore {
         for row in &rows {
             let row = Columns(row);
             let version = versions::read(&row)?;
-            if row.text("is_wanted")? == "yes" {
+            if version.version == wanted {
                 let staple = row.opt_blob("response")?.map(|_| revocations::read_staple(&row));
                 read.wanted = Some((version.clone(), staple.transpose()?));
             }
-            if row.text("is_in_use")? == "yes" {
+            if row.int::<i64>("in_use")? != 0 {
                 read.in_use.push(version);
             }
         }
         Ok(read)
     }
 
-    pub(super) async fn concerned_by(&self, name: &CertificateName) -> Result<Concerned> {
+    async fn concerned(&self, name: &CertificateName) -> Result<Concerned> {
         let rows = sqlx::query(
             "SELECT d.agent, r.state FROM deployments d
              LEFT JOIN rollouts r ON r.certificate = d.certificate
@@ -129,7 +134,7 @@ impl SqlStore {
         Ok(Concerned { agents: rows.into_iter().map(|(agent, _)| agent).collect(), is_rolled_out })
     }
 
-    pub(super) async fn agent_keys_in_use(
+    async fn keys_in_use_on(
         &self,
         agent: &AgentName,
         now: OffsetDateTime,

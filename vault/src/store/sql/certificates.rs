@@ -13,9 +13,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::store::{
-    AgentView, CertificateRecord, CertificateSettings, CertificateStatus, Certificates,
-    ChallengeRecord, Concerned, DeploymentRecord, DeploymentStatus, Identifier, KeyRecord,
-    OrderRecord, TlsUse, Turn, VersionRecord, VersionsFor,
+    CertificateRecord, CertificateSettings, CertificateStatus, Certificates, ChallengeRecord,
+    DeploymentRecord, DeploymentStatus, Identifier, OrderRecord, Turn, VersionRecord,
 };
 
 pub(super) fn read(row: &Columns<'_>) -> Result<CertificateRecord> {
@@ -277,27 +276,6 @@ impl Certificates for SqlStore {
         maybe(row, versions::read)
     }
 
-    async fn agent_view(
-        &self,
-        name: &CertificateName,
-        agent: &AgentName,
-    ) -> Result<Option<AgentView>> {
-        self.certificate_for(name, agent).await
-    }
-
-    async fn versions_for(
-        &self,
-        name: &CertificateName,
-        wanted: u64,
-        now: OffsetDateTime,
-    ) -> Result<VersionsFor> {
-        self.versions_for_agents(name, wanted, now).await
-    }
-
-    async fn concerned(&self, name: &CertificateName) -> Result<Concerned> {
-        self.concerned_by(name).await
-    }
-
     async fn versions_revoked(
         &self,
         name: &CertificateName,
@@ -311,14 +289,6 @@ impl Certificates for SqlStore {
             .await
             .map_err(|e| fail("read", "a certificate's versions", e))?;
         all(&rows, versions::read)
-    }
-
-    async fn keys_in_use_on(
-        &self,
-        agent: &AgentName,
-        now: OffsetDateTime,
-    ) -> Result<Vec<(KeyRecord, TlsUse)>> {
-        self.agent_keys_in_use(agent, now).await
     }
 
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>> {

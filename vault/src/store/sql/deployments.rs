@@ -17,12 +17,8 @@ fn read(row: &Columns<'_>) -> Result<DeploymentRecord> {
     read_with(row, "status")
 }
 
-/// As one of several tables in a row, whose statuses have names of their own.
-pub(super) fn read_of(row: &Columns<'_>) -> Result<DeploymentRecord> {
-    read_with(row, "deployment_status")
-}
-
-fn read_with(row: &Columns<'_>, status: &str) -> Result<DeploymentRecord> {
+/// Reads a row whose column for the status has this name: other tables in it have one, too.
+pub(super) fn read_with(row: &Columns<'_>, status: &str) -> Result<DeploymentRecord> {
     Ok(DeploymentRecord {
         certificate: row.parsed("certificate")?,
         agent: row.parsed("agent")?,

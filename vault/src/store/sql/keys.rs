@@ -29,8 +29,10 @@ pub(super) fn read(row: &Columns<'_>) -> Result<KeyRecord> {
 #[async_trait]
 impl Keys for SqlStore {
     async fn insert_key(&self, key: &KeyRecord, retire: Option<KeyId>) -> Result<()> {
-        let _changing = self.changing();
-        let _retiring = retire.map(|_| self.changing_key());
+        let _changing = match retire {
+            Some(_) => self.changing_key(),
+            None => self.changing(),
+        };
         let subject = format!("key {}", key.name);
         let mut tx = self.begin().await?;
         if let Some(old) = retire {

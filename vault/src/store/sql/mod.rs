@@ -61,6 +61,7 @@ pub struct SqlStore {
     /// For a connection beside those; it may hold a password.
     url: SecretString,
     dialect: Dialect,
+    /// Those that are none of `key_changes`.
     changes: Arc<AtomicU64>,
     key_changes: Arc<AtomicU64>,
 }
@@ -116,8 +117,8 @@ impl SqlStore {
     }
 
     /// Begins what [`Store::key_changes`] counts.
-    fn changing_key(&self) -> [Changing; 2] {
-        [self.changing(), Changing(self.key_changes.clone())]
+    fn changing_key(&self) -> Changing {
+        Changing(self.key_changes.clone())
     }
 
     async fn refuse_newer_schema(&self) -> Result<()> {
@@ -166,7 +167,7 @@ impl Store for SqlStore {
     }
 
     fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.changes.load(Ordering::Acquire) + self.key_changes()
     }
 
     fn key_changes(&self) -> u64 {

@@ -25,7 +25,7 @@ struct SqlRestoration {
     tx: Transaction,
     kinds: BTreeMap<Table, Kinds>,
     /// Who may do what changes with the commit.
-    _changing: [Changing; 2],
+    _changing: Changing,
 }
 
 impl SqlStore {
