@@ -108,7 +108,12 @@ fn rsa(session: &Session, handle: ObjectHandle) -> Result<PublicKey, Failure> {
 }
 
 /// Creates the public key object of a key that is restored.
-pub(super) fn create(session: &Session, spec: &KeySpec, key: &PublicKey) -> Result<(), Failure> {
+pub(super) fn create(
+    session: &Session,
+    spec: &KeySpec,
+    key: &PublicKey,
+    lasts: bool,
+) -> Result<ObjectHandle, Failure> {
     let malformed = |e: &dyn std::fmt::Display| {
         Failure::Ours(Error::invalid("read", format!("the public key of {}", spec.id), e))
     };
@@ -124,21 +129,20 @@ pub(super) fn create(session: &Session, spec: &KeySpec, key: &PublicKey) -> Resu
         Algorithm::Ed25519 => (KeyType::EC_EDWARDS, mechanism::edwards_params()),
         Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => (KeyType::RSA, vec![]),
     };
-    let mut common = template::public(spec);
+    let mut common = template::public(spec, lasts);
     common.push(Attribute::KeyType(kind));
     if kind == KeyType::RSA {
         let rsa = RsaPublicKey::from_der(bits).map_err(|e| malformed(&e))?;
         common.push(Attribute::Modulus(rsa.modulus.as_bytes().to_vec()));
         common.push(Attribute::PublicExponent(rsa.exponent.as_bytes().to_vec()));
-        session.create_object(&common)?;
-        return Ok(());
+        return Ok(session.create_object(&common)?);
     }
     common.push(Attribute::EcPoint(point().map_err(|e| malformed(&e))?));
     let mut last = bad("no way to try");
     for params in variants {
         let template = [common.as_slice(), &[Attribute::EcParams(params)]].concat();
         match session.create_object(&template) {
-            Ok(_) => return Ok(()),
+            Ok(created) => return Ok(created),
             Err(error) => last = error.into(),
         }
     }

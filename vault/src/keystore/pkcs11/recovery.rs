@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use vault_proto::ids::KeyId;
 
 use super::{
-    KekSpec, Module, TokenUri, mechanism, public,
+    KekSpec, Module, TokenUri, mechanism,
     rv::{Describe as _, Failure},
     session::TokenSession,
     template, wrap,
@@ -284,7 +284,7 @@ impl Recovery {
     /// `Invalid` where the public key is malformed, `Unavailable` where the token does not answer.
     pub fn publish(&self, spec: &KeySpec, key: &PublicKey) -> Result<()> {
         let subject = format!("the public half of key {}", spec.id);
-        public::create(self.session(), spec, key).describe("create", &subject)
+        self.token.publish(spec, key).describe("create", &subject)
     }
 
     /// Signs with a key that was unwrapped: for a challenge, to hold against the public key in its

@@ -156,7 +156,7 @@ impl TokenSession {
         let (how, variants) = mechanism::generation(spec.algorithm);
         let mut last = None;
         for extra in variants {
-            let mut public = template::public(spec);
+            let mut public = template::public(spec, !self.copies_public());
             public.extend(extra);
             match self.session.generate_key_pair(&how, &public, &template::private(spec)) {
                 Ok((public, private)) => return self.accept(epoch, spec, public, private),
@@ -172,21 +172,42 @@ impl TokenSession {
 
     /// Keeps a fresh pair only where the token kept every promise of its template.
     fn accept(
-        &self,
+        &mut self,
         epoch: Epoch,
         spec: &KeySpec,
         public: ObjectHandle,
         private: ObjectHandle,
     ) -> Result<PublicKey, Failure> {
         let checked = template::check_private(&self.session, private, spec.escrow)
-            .and_then(|()| public::read(&self.session, public));
+            .and_then(|()| public::read(&self.session, public))
+            .and_then(|read| self.keep_public(public).map(|()| read));
         if checked.is_err() {
-            self.session.destroy_object(private)?;
-            self.session.destroy_object(public)?;
+            self.destroy(spec.id)?;
         } else {
             self.remember(epoch, spec.id, private)?;
         }
         checked
+    }
+
+    /// Whether a public key is made as an object of the session and copied into the token (PKCS#11
+    /// section 5.7.2). SoftHSM writes a token object's file anew with every attribute that it is made with,
+    /// and a copy's at once, which nearly halves what a key pair takes. Private keys are not copyable.
+    fn copies_public(&self) -> bool {
+        self.info.model.starts_with("SoftHSM")
+    }
+
+    fn keep_public(&self, public: ObjectHandle) -> Result<(), Failure> {
+        if self.copies_public() {
+            self.session.copy_object(public, &[Attribute::Token(true)])?;
+            self.session.destroy_object(public)?;
+        }
+        Ok(())
+    }
+
+    /// Creates the public half of a key that was unwrapped for good.
+    pub(super) fn publish(&self, spec: &KeySpec, key: &PublicKey) -> Result<(), Failure> {
+        let public = public::create(&self.session, spec, key, !self.copies_public())?;
+        self.keep_public(public)
     }
 
     pub(super) fn public_key(&mut self, id: KeyId) -> Result<Option<PublicKey>, Failure> {

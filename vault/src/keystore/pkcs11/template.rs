@@ -12,18 +12,18 @@ use super::rv::{Describe as _, Failure};
 use crate::error::{Error, Result};
 use crate::keystore::{Escrow, KeySpec};
 
-fn common(class: ObjectClass, id: KeyId, label: &str) -> Vec<Attribute> {
+fn common(class: ObjectClass, id: KeyId, label: &str, lasts: bool) -> Vec<Attribute> {
     vec![
         Attribute::Class(class),
-        Attribute::Token(true),
+        Attribute::Token(lasts),
         Attribute::Id(id.as_bytes().to_vec()),
         Attribute::Label(label.as_bytes().to_vec()),
     ]
 }
 
 /// The public half: readable by all, verifies, is nothing else.
-pub(super) fn public(spec: &KeySpec) -> Vec<Attribute> {
-    let mut all = common(ObjectClass::PUBLIC_KEY, spec.id, &spec.label);
+pub(super) fn public(spec: &KeySpec, lasts: bool) -> Vec<Attribute> {
+    let mut all = common(ObjectClass::PUBLIC_KEY, spec.id, &spec.label, lasts);
     all.extend([Attribute::Private(false), Attribute::Verify(true)]);
     all
 }
@@ -32,7 +32,7 @@ pub(super) fn public(spec: &KeySpec) -> Vec<Attribute> {
 /// trusted KEK only; without escrow not at all. CKA_EXTRACTABLE never goes without
 /// CKA_WRAP_WITH_TRUSTED.
 pub(super) fn private(spec: &KeySpec) -> Vec<Attribute> {
-    let mut all = common(ObjectClass::PRIVATE_KEY, spec.id, &spec.label);
+    let mut all = common(ObjectClass::PRIVATE_KEY, spec.id, &spec.label, true);
     all.extend(private_guarantees(spec.escrow).map(|(_, attribute)| attribute));
     all.extend([Attribute::Modifiable(false), Attribute::Copyable(false)]);
     all
@@ -67,7 +67,7 @@ pub(super) fn check_private(
 /// The KEK: wraps, and nothing else, for ever. CKA_PRIVATE is false because the security officer
 /// can create no other; it is unusable without login all the same.
 pub(super) fn kek(id: KeyId) -> Vec<Attribute> {
-    let mut all = common(ObjectClass::SECRET_KEY, id, "kek");
+    let mut all = common(ObjectClass::SECRET_KEY, id, "kek", true);
     all.extend([Attribute::KeyType(KeyType::AES), Attribute::Private(false)]);
     all.extend(kek_guarantees().map(|(_, attribute)| attribute));
     all
@@ -96,9 +96,7 @@ pub(super) fn create_secret(
 
 /// The same KEK for unwrapping alone, in the token of a drill or a restore.
 pub(super) fn unwrapping_kek(id: KeyId, lasts: bool) -> Vec<Attribute> {
-    let mut all = common(ObjectClass::SECRET_KEY, id, "kek");
-    all.retain(|attribute| !matches!(attribute, Attribute::Token(_)));
-    all.push(Attribute::Token(lasts));
+    let mut all = common(ObjectClass::SECRET_KEY, id, "kek", lasts);
     all.extend([Attribute::KeyType(KeyType::AES), Attribute::Private(true)]);
     all.extend(unwrapping_kek_guarantees().map(|(_, attribute)| attribute));
     all
@@ -174,10 +172,13 @@ fn check(
     wanted: &[(AttributeType, Attribute)],
     subject: &str,
 ) -> Result<()> {
+    // In one call: SoftHSM looks at the object's file anew for each.
+    let kinds: Vec<_> = wanted.iter().map(|(kind, _)| *kind).collect();
+    let read = session.get_attributes(handle, &kinds).describe("read back", subject)?;
     for (kind, value) in wanted {
-        let read = session.get_attributes(handle, &[*kind]).describe("read back", subject)?;
-        if read.first() != Some(value) {
-            let why = format!("the token made it with {read:?} where {value:?} was asked");
+        if !read.contains(value) {
+            let made = read.iter().find(|attribute| attribute.attribute_type() == *kind);
+            let why = format!("the token made it with {made:?} where {value:?} was asked");
             return Err(Error::verification("generate", format!("a {subject}"), why)
                 .hint("the token does not keep what this vault promises: use another"));
         }
