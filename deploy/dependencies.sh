@@ -13,6 +13,7 @@ any_file() { test -e "$1"; } # of a pattern that matched
 program() { command -v "$1" || PATH="$PATH:/usr/sbin:/sbin" command -v "$1"; }
 
 need gcc program cc
+need make program make
 need softhsm2 test -e /usr/lib/softhsm/libsofthsm2.so
 need softhsm2 program softhsm2-util
 need pebble program pebble

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -20,6 +21,11 @@ use vault::{
     error::{Error, Result},
     keystore::pkcs11::TokenUri,
 };
+
+/// Also what the HSM's module and its libraries call as `malloc`: they allocate more for a signature than the
+/// vault does, and from many threads.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Keeps private keys in an HSM, signs with them, and gets, renews and pushes certificates.
 #[derive(Parser)]

@@ -14,7 +14,7 @@ use crate::store::KeyState;
 /// Keys of one operation at most: their names fit into one record.
 pub const MOST_WRAPPED: usize = 128;
 /// Keys that an HSM worker wraps in one go; everybody else's signatures go in between.
-const IN_ONE_GO: usize = 16;
+const IN_ONE_GO: usize = 32;
 
 /// What became of a key that was to be wrapped.
 #[derive(Debug, Clone)]

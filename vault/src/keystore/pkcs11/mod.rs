@@ -138,6 +138,6 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn wrap_some(&self, ids: Vec<KeyId>) -> Result<Vec<Result<WrappedKey>>> {
-        self.workers.run("wrap", Again::Safe, move |session| session.wrap_some(&ids)).await
+        self.workers.run_alone("wrap", Again::Many, move |session, _| session.wrap_some(&ids)).await
     }
 }

@@ -38,6 +38,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) enum Again {
     /// A signature or a look: the second makes the first undone.
     Safe,
+    /// Many keys in one call: as safe, but it takes long.
+    Many,
     /// A generation: the next try begins by destroying what the last one may have left.
     Undone,
     /// A destruction, unless it did not begin: start-up reconciles by CKA_ID.

@@ -41,6 +41,20 @@ pub struct Options {
     pub deadline: Duration,
 }
 
+/// For those that do what only one does at a time.
+struct Turns {
+    /// Places for those that wait.
+    room: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
+}
+
+impl Turns {
+    fn new(room: usize) -> Self {
+        let [room, turn] = [room, 1].map(Semaphore::new).map(Arc::new);
+        Self { room, turn }
+    }
+}
+
 /// The threads' common queue; they end when it is dropped, which waits for them up to [`PARTING`].
 pub(super) struct Workers {
     token: Arc<Token>,
@@ -49,8 +63,8 @@ pub(super) struct Workers {
     /// Disconnected once every thread has closed its session.
     ended: crossbeam_channel::Receiver<()>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
-    /// For those that wait for their turn to work alone, and the turn.
-    alone: (Arc<Semaphore>, Arc<Semaphore>),
+    making: Turns,
+    wrapping: Turns,
     deadline: Duration,
     subject: Arc<str>,
 }
@@ -87,9 +101,10 @@ impl Workers {
             });
             threads.push(thread.map_err(|e| Error::unavailable("start", "an HSM worker", e))?);
         }
-        let alone = [options.queue.max(1), 1].map(Semaphore::new).map(Arc::new).into();
+        let [making, wrapping] = [(); 2].map(|()| Turns::new(options.queue.max(1)));
         let (queue, threads) = (Some((queue, running)), Mutex::new(threads));
-        Ok(Self { token, queue, ended, threads, alone, deadline: options.deadline, subject })
+        let deadline = options.deadline;
+        Ok(Self { token, queue, ended, threads, making, wrapping, deadline, subject })
     }
 
     /// Runs `body` on a new thread with a session of its own, in which [`Place::Here`] is done. Where it
@@ -138,8 +153,9 @@ impl Workers {
         done
     }
 
-    /// Runs `call` when no other of these runs: it makes or destroys objects, and of two at once SoftHSM now
-    /// and then fails one with whatever it finds of the other. It is told until when somebody waits.
+    /// Runs `call` when no other of its kind runs. It makes or destroys objects, and of two at once SoftHSM
+    /// now and then fails one with whatever it finds of the other; or it wraps many keys, and two at once
+    /// wait for one another's locks more than they wrap. It is told until when somebody waits.
     pub(super) async fn run_alone<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -147,7 +163,7 @@ impl Workers {
         call: impl Fn(&mut TokenSession, Instant) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         let until = Instant::now() + self.deadline;
-        let (room, turn) = &self.alone;
+        let Turns { room, turn } = if again == Again::Many { &self.wrapping } else { &self.making };
         let room = room.clone().try_acquire_owned().map_err(|_| self.full(what))?;
         let turn = tokio::time::timeout_at(until.into(), turn.clone().acquire_owned());
         let turn = turn.await.ok().and_then(Result::ok).ok_or_else(|| self.late(what))?;
