@@ -1,6 +1,7 @@
 //! A key's life: born, shown, used, destroyed.
 
 use bytes::Bytes;
+use cryptoki::object::Attribute;
 use vault::{
     error::ErrorKind,
     keystore::{Algorithm, Escrow, KeyStore, Mechanism},
@@ -14,6 +15,7 @@ use super::{
 
 promises! {
     every_algorithm_is_generated_read_back_listed_and_destroyed
+    a_key_is_two_objects_of_the_token_and_none_of_a_session
     an_algorithm_that_the_token_lacks_is_refused_and_leaves_nothing
     every_fitting_mechanism_makes_signatures_that_verify
     a_mechanism_that_does_not_fit_the_key_is_invalid
@@ -46,6 +48,21 @@ async fn lives_and_dies(store: &dyn KeyStore, algorithm: Algorithm) {
     assert_eq!(store.public_key(spec.id).await.unwrap(), None);
     let error = store.sign(spec.id, algorithm.default_mechanism(), b"m"[..].into()).await;
     assert_eq!(error.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+async fn a_key_is_two_objects_of_the_token_and_none_of_a_session(world: World) {
+    let store = world.store();
+    let session = world.session(&world.uri);
+    for algorithm in world.token.algorithms() {
+        let spec = spec(algorithm, Escrow::None);
+        store.generate(&spec).await.unwrap();
+        let id = Attribute::Id(spec.id.as_bytes().to_vec());
+        let count = |token| {
+            let found = session.find_objects(&[id.clone(), Attribute::Token(token)]);
+            found.unwrap().len()
+        };
+        assert_eq!((count(true), count(false)), (2, 0), "{algorithm}");
+    }
 }
 
 async fn an_algorithm_that_the_token_lacks_is_refused_and_leaves_nothing(world: World) {
