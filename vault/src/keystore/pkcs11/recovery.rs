@@ -135,7 +135,7 @@ impl Recovery {
     /// `Verification` where it has not.
     pub fn check(&self, spec: &KeySpec, key: &Recovered) -> Result<()> {
         let subject = format!("key {}", spec.id);
-        let kept = template::check_recovered(self.session(), key.private, spec.escrow, true);
+        let kept = template::check_private(self.session(), key.private, spec.escrow, true);
         kept.describe("check", &subject)
     }
 
@@ -254,7 +254,8 @@ impl Recovery {
             }
         };
         let kind = mechanism::key_type(spec.algorithm.default_mechanism());
-        let template = template::recovered(spec, kind, lasting == Lasting::Token);
+        let lasts = lasting == Lasting::Token;
+        let template = template::recovered(spec, kind, lasts);
         let unwrapped = self.session().unwrap_key(&way, kek, &wrapped.blob, &template);
         let private = unwrapped.map_err(|error| {
             let failure = Failure::from(error);
@@ -265,12 +266,7 @@ impl Recovery {
             Error::verification("unwrap", &subject, why)
                 .hint("it was changed, or wrapped by another KEK than it says")
         })?;
-        let kept = template::check_recovered(
-            self.session(),
-            private,
-            spec.escrow,
-            lasting == Lasting::Token,
-        );
+        let kept = template::check_private(self.session(), private, spec.escrow, lasts);
         if kept.is_err() {
             self.session().destroy_object(private).describe("destroy", &subject)?;
         }

@@ -158,7 +158,7 @@ impl TokenSession {
         for extra in variants {
             let mut public = template::public(spec, !self.copies_public());
             public.extend(extra);
-            match self.session.generate_key_pair(&how, &public, &template::private(spec)) {
+            match self.session.generate_key_pair(&how, &public, &template::private(spec, true)) {
                 Ok((public, private)) => return self.accept(epoch, spec, public, private),
                 Err(error) => last = Some(Failure::from(error)),
             }
@@ -178,7 +178,7 @@ impl TokenSession {
         public: ObjectHandle,
         private: ObjectHandle,
     ) -> Result<PublicKey, Failure> {
-        let checked = template::check_private(&self.session, private, spec.escrow)
+        let checked = template::check_private(&self.session, private, spec.escrow, true)
             .and_then(|()| public::read(&self.session, public))
             .and_then(|read| self.keep_public(public).map(|()| read));
         if checked.is_err() {

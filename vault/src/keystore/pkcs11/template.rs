@@ -30,11 +30,12 @@ pub(super) fn public(spec: &KeySpec, lasts: bool) -> Vec<Attribute> {
 
 /// The private half: signs and does nothing else. Escrowed, it leaves the token wrapped by a
 /// trusted KEK only; without escrow not at all. CKA_EXTRACTABLE never goes without
-/// CKA_WRAP_WITH_TRUSTED.
-pub(super) fn private(spec: &KeySpec) -> Vec<Attribute> {
-    let mut all = common(ObjectClass::PRIVATE_KEY, spec.id, &spec.label, true);
+/// CKA_WRAP_WITH_TRUSTED. Where one is unwrapped, SoftHSM sets one attribute after the other and obeys
+/// CKA_MODIFIABLE at once, so that comes last.
+pub(super) fn private(spec: &KeySpec, lasts: bool) -> Vec<Attribute> {
+    let mut all = common(ObjectClass::PRIVATE_KEY, spec.id, &spec.label, lasts);
     all.extend(private_guarantees(spec.escrow).map(|(_, attribute)| attribute));
-    all.extend([Attribute::Modifiable(false), Attribute::Copyable(false)]);
+    all.extend([Attribute::Copyable(false), Attribute::Modifiable(false)]);
     all
 }
 
@@ -60,8 +61,12 @@ pub(super) fn check_private(
     session: &Session,
     handle: ObjectHandle,
     escrow: Escrow,
+    lasts: bool,
 ) -> Result<(), Failure> {
-    check_recovered(session, handle, escrow, true)
+    let wanted: Vec<_> = private_guarantees(escrow)
+        .chain([(AttributeType::Token, Attribute::Token(lasts))])
+        .collect();
+    Ok(check(session, handle, &wanted, "private key")?)
 }
 
 /// The KEK: wraps, and nothing else, for ever. CKA_PRIVATE is false because the security officer
@@ -119,27 +124,10 @@ pub(super) fn check_unwrapping_kek(session: &Session, handle: ObjectHandle) -> R
 }
 
 /// A private key that is unwrapped: as it was born, but for how long it lasts.
-/// SoftHSM sets one attribute after the other and obeys CKA_MODIFIABLE at once, so that comes last.
 pub(super) fn recovered(spec: &KeySpec, kind: KeyType, lasts: bool) -> Vec<Attribute> {
-    let last =
-        |attribute: &Attribute| matches!(attribute, Attribute::Token(_) | Attribute::Modifiable(_));
-    let mut all = private(spec);
-    all.retain(|attribute| !last(attribute));
-    all.extend([Attribute::Token(lasts), Attribute::KeyType(kind), Attribute::Modifiable(false)]);
+    let mut all = vec![Attribute::KeyType(kind)];
+    all.extend(private(spec, lasts));
     all
-}
-
-/// Reads back what the token made of the template of an unwrapped key.
-pub(super) fn check_recovered(
-    session: &Session,
-    handle: ObjectHandle,
-    escrow: Escrow,
-    lasts: bool,
-) -> Result<(), Failure> {
-    let wanted: Vec<_> = private_guarantees(escrow)
-        .chain([(AttributeType::Token, Attribute::Token(lasts))])
-        .collect();
-    Ok(check(session, handle, &wanted, "private key")?)
 }
 
 fn kek_guarantees() -> impl Iterator<Item = (AttributeType, Attribute)> {
