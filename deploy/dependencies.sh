@@ -45,6 +45,8 @@ if [ "${1:-}" = --for-tests ]; then
     need libp11-kit-dev pkg-config --exists p11-kit-1
     need binutils program readelf
     need valgrind program valgrind
+    # Where a program under test hangs, its threads' stacks are shown.
+    need gdb-minimal program gdb
     need libengine-pkcs11-openssl any_file /usr/lib/*/engines-3/pkcs11.so
     need pkcs11-provider any_file /usr/lib/*/ossl-modules/pkcs11.so
     # Web servers besides nginx that use the vault's keys.

@@ -79,8 +79,21 @@ impl Process {
             if let Some(status) = self.exited() {
                 return status;
             }
-            assert!(Instant::now() < end, "{} still runs:\n{}", self.name, self.log());
+            if Instant::now() >= end {
+                panic!("{} still runs:\n{}\n{}", self.name, self.log(), self.stacks());
+            }
             thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Where each of its threads is: one that hangs seldom shows it once only.
+    fn stacks(&self) -> String {
+        let mut debugger = Command::new("gdb");
+        debugger.args(["-batch", "-ex", "thread apply all backtrace", "-p"]);
+        debugger.arg(self.id().to_string()).stderr(Stdio::null());
+        match debugger.output() {
+            Ok(said) => String::from_utf8_lossy(&said.stdout).into_owned(),
+            Err(error) => format!("gdb: {error}"),
         }
     }
 

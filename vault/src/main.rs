@@ -2,14 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    io::IsTerminal as _,
+    io::{self, IsTerminal as _, Write as _},
     os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{Command, ExitCode},
+    process::Command,
+    sync::{Arc, atomic::AtomicBool},
     thread,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag, low_level,
+};
 use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +32,10 @@ use vault::{
 /// vault does, and from many threads.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// How long a vault that has drained waits for the last of its threads. All that it has acknowledged is on
+/// disk by then, so one that hangs in a module must not hold the process.
+const PARTING: Duration = Duration::from_secs(60);
 
 /// Keeps private keys in an HSM, signs with them, and gets, renews and pushes certificates.
 #[derive(Parser)]
@@ -89,9 +99,19 @@ enum LogFormat {
     Json,
 }
 
-fn main() -> ExitCode {
+fn main() -> ! {
     #[cfg(feature = "failpoints")]
     let _crash_points = fail::FailScenario::setup();
+    let code = carry_out();
+    let _ = io::stdout().flush();
+    // Without exit handlers. The HSM's module has its own, and so have the libraries under it: they take down
+    // what threads of this process, or one another, may still use, and one may wait for ever for what another
+    // has taken down.
+    low_level::exit(code.into())
+}
+
+/// Does what the command line asks for; answers the exit code.
+fn carry_out() -> u8 {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return misused(&error),
@@ -110,48 +130,47 @@ fn main() -> ExitCode {
         }
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => report(&error),
     }
 }
 
 /// Help and versions, which were asked for, and everything that the command line has wrong.
 #[allow(clippy::print_stderr)] // the last words of a program
-fn misused(error: &clap::Error) -> ExitCode {
+fn misused(error: &clap::Error) -> u8 {
     let _ = error.print();
     let wrong = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if wrong && error.use_stderr() {
         eprintln!("hint: --help behind the verb shows what it takes, with an example");
     }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
 /// Says which KEK was installed, as one line of JSON: `vaultctl` shows it.
 fn installed(rebuilt: &Rebuilt) -> Result<()> {
-    use std::io::Write as _;
     let said = serde_json::json!({ "kek_id": rebuilt.kek.id, "vault_id": rebuilt.vault_id,
         "check_value": rebuilt.check_value });
-    writeln!(std::io::stdout(), "{said}").map_err(|e| Error::internal("write", "the result", e))
+    writeln!(io::stdout(), "{said}").map_err(|e| Error::internal("write", "the result", e))
 }
 
 #[allow(clippy::print_stderr)] // the last words of a program
-fn report(error: &Error) -> ExitCode {
+fn report(error: &Error) -> u8 {
     eprintln!("error: {error}");
     if !error.hint.is_empty() {
         eprintln!("hint: {}", error.hint);
     }
-    ExitCode::from(error.kind.exit_code())
+    error.kind.exit_code()
 }
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // Colours are for people who look on and have not said no (https://no-color.org).
-    let colours = std::io::stderr().is_terminal()
+    let colours = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
-        .with_writer(std::io::stderr);
+        .with_writer(io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
@@ -170,7 +189,7 @@ fn restart_with_environment(config: &Config) -> Result<()> {
 
 /// Becomes this program anew, with the same arguments and more variables; answers why not.
 fn start_anew(more: &BTreeMap<String, String>) -> Error {
-    let failed = |e: std::io::Error| Error::internal("start", "vaultd anew", e);
+    let failed = |e: io::Error| Error::internal("start", "vaultd anew", e);
     match std::env::current_exe() {
         Ok(own) => failed(Command::new(own).args(std::env::args_os().skip(1)).envs(more).exec()),
         Err(error) => failed(error),
@@ -198,29 +217,31 @@ fn serve(config: Config) -> Result<Ending> {
         .enable_all()
         .build()
         .map_err(|e| Error::internal("start", "the runtime", e))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
         vault::app::run(config, stop).await
-    })
+    });
+    runtime.shutdown_timeout(PARTING);
+    ended
 }
 
-/// Cancels `stop` at SIGTERM or SIGINT; a second signal ends the process at once.
+/// Cancels `stop` at SIGTERM or SIGINT; a second signal ends the process at once, even where it hangs.
 fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
-    let failed = |e: std::io::Error| Error::internal("wait", "signals", e);
+    let failed = |e: io::Error| Error::internal("wait", "signals", e);
+    let told = Arc::new(AtomicBool::new(false));
+    for number in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds that nobody was told yet.
+        flag::register_conditional_shutdown(number, 1, told.clone()).map_err(failed)?;
+        flag::register(number, told.clone()).map_err(failed)?;
+    }
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     Ok(async move {
-        for code in [None, Some(1)] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            match code {
-                None => stop.cancel(),
-                // Without exit handlers: they would pull the HSM's module away under a call.
-                Some(code) => signal_hook::low_level::exit(code),
-            }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        stop.cancel();
     })
 }
