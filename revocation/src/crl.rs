@@ -5,10 +5,15 @@ use webpki::{
     CertRevocationList, ExpirationPolicy, KeyUsage, OwnedCertRevocationList, RevocationCheckDepth,
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
-use x509_cert_ocsp::{crl::CertificateList, der::Decode as _, time::Time};
+use x509_cert_ocsp::{
+    crl::{CertificateList, TbsCertList},
+    der::{Decode as _, oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT},
+    ext::pkix::{CrlDistributionPoints, crl::IssuingDistributionPoint},
+    time::Time,
+};
 
 use crate::error::{Error, Result};
-use crate::issued::Issued;
+use crate::issued::{Issued, extension};
 use crate::{SKEW, Status};
 
 /// A CRL that was read. Whose it is and whether it is in date is checked with each question.
@@ -17,6 +22,8 @@ pub struct Crl {
     list: CertRevocationList<'static>,
     this_update: OffsetDateTime,
     next_update: OffsetDateTime,
+    /// It has a part of the issuer's certificates only: those that name an address of it.
+    is_part: bool,
     size: usize,
 }
 
@@ -27,12 +34,14 @@ impl Crl {
     /// Where it is malformed, says no end, or is of a kind that is not read.
     pub fn parse(der: &[u8]) -> Result<Self> {
         let read = CertificateList::from_der(der).map_err(Error::new)?.tbs_cert_list;
+        let is_part = is_part(&read)?;
         let next_update = read.next_update.ok_or_else(|| Error::new("it says no end"))?;
         let list = OwnedCertRevocationList::from_der(der).map_err(Error::new)?;
         Ok(Self {
             list: list.into(),
             this_update: offset(read.this_update)?,
             next_update: offset(next_update)?,
+            is_part,
             size: der.len(),
         })
     }
@@ -73,6 +82,13 @@ impl Crl {
             .with_expiration_policy(ExpirationPolicy::Enforce)
             .build();
         match issued.verify(KeyUsage::server_auth(), Some(options), now) {
+            // Where the certificate names addresses, this is one of them. One that names none may be of another
+            // part (RFC 5280 section 6.3.3 (b) (2)); only an entry tells something of it.
+            Ok(())
+                if self.is_part && extension::<CrlDistributionPoints>(&issued.leaf).is_none() =>
+            {
+                Err(Error::new("it is for a part of the certificates, and this may be of another"))
+            }
             Ok(()) => Ok(Status::Good),
             Err(webpki::Error::CertRevoked) => self.entry(issued),
             Err(webpki::Error::UnknownRevocationStatus) => {
@@ -97,6 +113,15 @@ impl Crl {
         }
         Err(Error::new("its entry cannot be found"))
     }
+}
+
+/// Whether it says where those certificates are told to look that it is for (RFC 5280 section 5.2.5).
+fn is_part(list: &TbsCertList) -> Result<bool> {
+    let mut extensions = list.crl_extensions.iter().flatten();
+    let scope = extensions.find(|one| one.extn_id == ID_CE_ISSUING_DISTRIBUTION_POINT);
+    let Some(scope) = scope else { return Ok(false) };
+    let scope = IssuingDistributionPoint::from_der(scope.extn_value.as_bytes());
+    Ok(scope.map_err(Error::new)?.distribution_point.is_some())
 }
 
 fn offset(time: Time) -> Result<OffsetDateTime> {

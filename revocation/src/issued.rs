@@ -118,7 +118,7 @@ impl Issued {
 }
 
 /// An extension that can be read, where it is there.
-fn extension<'a, T>(certificate: &'a Certificate) -> Option<T>
+pub(crate) fn extension<'a, T>(certificate: &'a Certificate) -> Option<T>
 where
     T: x509_cert_ocsp::der::Decode<'a> + AssociatedOid,
 {

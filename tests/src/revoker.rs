@@ -21,6 +21,8 @@ pub struct Revoker {
     pub issuer: String,
     /// How long its responder's answers hold.
     pub minutes: u32,
+    /// Whose key signs the responder's answers, by its files' name.
+    responder_is: &'static str,
     responder: Option<Process>,
     /// Dropped last: what the program has written is read when it is dropped.
     dir: TempDir,
@@ -59,6 +61,25 @@ impl Revoker {
         Self::new(&certificate, &read(&forged), &read(&key))
     }
 
+    /// In the name of this CA, with a responder that has a key and a certificate of its own. The CA has issued
+    /// that for `usage`, as OpenSSL has it: `OCSPSigning` is the right one (RFC 6960 section 4.2.2.2).
+    ///
+    /// # Panics
+    /// Where OpenSSL refuses.
+    pub fn delegating(pebble: &Pebble, usage: &str) -> Self {
+        let this = Self::of(pebble);
+        let (key, csr) = (this.path("responder.key"), this.path("responder.csr"));
+        let make = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let files = ["-keyout", &key, "-out", &csr, "-subj", "/CN=responder"];
+        must("openssl", &[&make[..], &files].concat());
+        fs::write(this.at("usage.cnf"), format!("extendedKeyUsage = {usage}\n")).expect("a usage");
+        let (ca, ca_key) = (this.path("ca.pem"), this.path("ca.key"));
+        let (usage, out) = (this.path("usage.cnf"), this.path("responder.pem"));
+        let by = ["x509", "-req", "-in", &csr, "-CA", &ca, "-CAkey", &ca_key, "-days", "2"];
+        must("openssl", &[&by[..], &["-extfile", &usage, "-out", &out]].concat());
+        Self { responder_is: "responder", ..this }
+    }
+
     /// Signs with `signer` and `key` what `issuer` has issued, PEM.
     fn new(issuer: &str, signer: &str, key: &str) -> Self {
         let dir = tempfile::tempdir().expect("directory");
@@ -71,7 +92,11 @@ impl Revoker {
         let config = format!(
             "[ca]\ndefault_ca = revoker\n[revoker]\ndatabase = {}\ncrlnumber = {}\n\
              certificate = {}\nprivate_key = {}\ndefault_md = sha256\ndefault_crl_hours = 1\n\
-             crl_extensions = crl\n[crl]\nauthorityKeyIdentifier = keyid\n",
+             crl_extensions = crl\n[crl]\nauthorityKeyIdentifier = keyid\n\
+             [only-cas]\nissuingDistributionPoint = critical, @cas\n\
+             [another-part]\nissuingDistributionPoint = critical, @part\n\
+             [cas]\nonlyCA = TRUE\nfullname = URI:http://ca.example/cas.crl\n\
+             [part]\nfullname = URI:http://ca.example/another-part.crl\n",
             at("index.txt"),
             at("crlnumber"),
             at("ca.pem"),
@@ -79,7 +104,8 @@ impl Revoker {
         );
         fs::write(at("ca.cnf"), config).expect("ca.cnf");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        Self { address, issuer: common_name(&at("issuer.pem")), minutes: 1, responder: None, dir }
+        let issuer = common_name(&at("issuer.pem"));
+        Self { address, issuer, minutes: 1, responder_is: "ca", responder: None, dir }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -135,6 +161,15 @@ impl Revoker {
         self.crl(to, &dates);
     }
 
+    /// The same, of one that is not for every certificate: for those of CAs (`only-cas`), or for such as name
+    /// another address of it (`another-part`).
+    ///
+    /// # Panics
+    /// Where OpenSSL refuses.
+    pub fn publish_crl_for(&self, scope: &str, to: &Path) {
+        self.crl(to, &["-crlexts", scope]);
+    }
+
     fn crl(&self, to: &Path, more: &[&str]) {
         let (config, pem, der) = (self.path("ca.cnf"), self.path("crl.pem"), self.path("crl.der"));
         let make = ["ca", "-config", &config, "-gencrl", "-out", &pem];
@@ -157,10 +192,12 @@ impl Revoker {
     /// Where it does not come up.
     pub fn start_responder(&mut self) {
         let (index, issuer) = (self.path("index.txt"), self.path("issuer.pem"));
-        let (ca, key) = (self.path("ca.pem"), self.path("ca.key"));
+        let [signer, key] =
+            ["pem", "key"].map(|end| self.path(&format!("{}.{end}", self.responder_is)));
         let (port, minutes) = (self.address.port().to_string(), self.minutes.to_string());
         let mut command = Command::new("openssl");
-        command.args(["ocsp", "-index", &index, "-CA", &issuer, "-rsigner", &ca, "-rkey", &key]);
+        command
+            .args(["ocsp", "-index", &index, "-CA", &issuer, "-rsigner", &signer, "-rkey", &key]);
         command.args(["-port", &port, "-nmin", &minutes, "-ignore_err"]);
         let log = self.at("openssl-ocsp.log");
         let _ = fs::remove_file(&log);

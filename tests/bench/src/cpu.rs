@@ -1,12 +1,12 @@
 //! What processes use.
 
-use std::{
-    fs,
-    process::{Child, Command},
-    thread,
-};
+use std::{fs, thread};
 
 use anyhow::{Context as _, Result};
+use rustix::{
+    io::Errno,
+    thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity},
+};
 
 /// CPU seconds that a process has used so far, its threads' in user and kernel mode.
 ///
@@ -47,32 +47,49 @@ pub fn processors() -> Result<f64> {
     Ok(processors)
 }
 
-/// Keeps every processor awake with work that gives way to any other: how long a virtual machine
-/// takes to wake one up is not the vault's, and a server that is in use has few asleep.
-pub struct Awake(Vec<Child>);
+/// Processes, and what this thread starts, on one processor: where one caller at a time waits, no more than
+/// one of them has anything to do, and how long a machine takes to wake up a sleeping processor for the next
+/// is not theirs.
+pub struct OneProcessor {
+    processes: Vec<u32>,
+    before: CpuSet,
+}
 
-impl Awake {
-    /// Begins, until it is dropped.
+impl OneProcessor {
+    /// They stay there until it is dropped.
     ///
     /// # Errors
-    /// Where there is no `chrt` (util-linux).
-    pub fn new() -> Result<Self> {
-        let mut idlers = Self(Vec::new());
-        for _ in 0..thread::available_parallelism()?.get() {
-            let mut command = Command::new("chrt");
-            command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
-            idlers.0.push(command.spawn().context("start chrt")?);
+    /// Where there is no such process.
+    pub fn of(processes: &[u32]) -> Result<Self> {
+        let before = sched_getaffinity(None)?;
+        let first = (0..CpuSet::MAX_CPU).find(|processor| before.is_set(*processor));
+        let mut one = CpuSet::new();
+        one.set(first.context("no processor")?);
+        let kept = Self { processes: processes.to_owned(), before };
+        kept.keep_to(&one)?;
+        Ok(kept)
+    }
+
+    fn keep_to(&self, processors: &CpuSet) -> Result<()> {
+        sched_setaffinity(None, processors)?;
+        for process in &self.processes {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                let thread = thread?.file_name().to_string_lossy().parse()?;
+                match sched_setaffinity(Pid::from_raw(thread), processors) {
+                    // It has ended meanwhile.
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
-        Ok(idlers)
+        Ok(())
     }
 }
 
-impl Drop for Awake {
+impl Drop for OneProcessor {
     fn drop(&mut self) {
-        for idler in &mut self.0 {
-            // One that has ended by itself needs no more.
-            let _ = idler.kill().and_then(|()| idler.wait().map(drop));
-        }
+        // A process that has ended needs no more.
+        let _ = self.keep_to(&self.before);
     }
 }
 

@@ -55,3 +55,26 @@ fn a_compromised_key_is_replaced_with_its_certificate() {
     world.wait_over("revoked");
     assert_eq!(world.shown()["version"], 3, "its successor is no reason for more");
 }
+
+#[test]
+fn a_list_for_some_certificates_says_nothing_of_others() {
+    let world = World::new(By::Crl, "");
+    let first = world.issue("agent", &[]);
+    let wait_unknown = |why: &str| {
+        eventually(why, || {
+            let shown = world.wait_found("unknown");
+            shown["revocation_detail"].as_str().unwrap().contains(why).then_some(())
+        })
+    };
+    // It is not on this list, and might be on that for another part.
+    world.revoker.publish_crl_for("another-part", &world.crl());
+    wait_unknown("it is for a part");
+    world.revoker.revokes(serial(&first), "superseded");
+    world.revoker.publish_crl_for("only-cas", &world.crl());
+    wait_unknown("it is not for this certificate");
+    assert!(world.alert("revoked").is_none());
+    // Who is on it, is of this part.
+    world.revoker.publish_crl_for("another-part", &world.crl());
+    let detail = eventually("an alert", || world.alert("revoked"));
+    assert!(detail.contains("superseded"), "{detail}");
+}

@@ -48,3 +48,38 @@ fn a_responder_with_another_key_is_not_believed() {
     world.revoker.start_responder();
     world.wait_found("good");
 }
+
+#[test]
+fn a_responder_is_believed_that_the_ca_has_named_for_that_and_for_nothing_else() {
+    let world = World::new(By::Ocsp, "");
+    let first = world.issue("agent", &[]);
+    let address = world.revoker.address;
+    for usage in ["serverAuth", "codeSigning"] {
+        let mut other = Revoker::delegating(&world.pebble, usage);
+        other.address = address;
+        other.revokes(serial(&first), "keyCompromise");
+        other.start_responder();
+        eventually(&format!("{usage} is refused"), || {
+            let shown = world.wait_found("unknown");
+            let why = shown["revocation_detail"].as_str().unwrap();
+            why.contains("the responder's certificate").then_some(())
+        });
+        other.stop_responder();
+        // What comes next is said of nobody.
+        eventually("nobody answers", || {
+            let shown = world.wait_found("unknown");
+            let why = shown["revocation_detail"].as_str().unwrap();
+            (!why.contains("the responder's certificate")).then_some(())
+        });
+    }
+    assert!(world.alert("revoked").is_none());
+    let mut named = Revoker::delegating(&world.pebble, "OCSPSigning");
+    named.address = address;
+    named.knows(serial(&first));
+    named.start_responder();
+    world.wait_found("good");
+    named.revokes(serial(&first), "superseded");
+    let detail = eventually("an alert", || world.alert("revoked"));
+    assert!(detail.contains("superseded"), "{detail}");
+    world.wait_replaced(1);
+}

@@ -31,7 +31,7 @@ pub use uri::TokenUri;
 pub use workers::Options;
 
 use worker::Again;
-use workers::Workers;
+use workers::{Alone, Workers};
 
 use super::{
     KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, ToSign, TokenInfo,
@@ -82,7 +82,7 @@ impl KeyStore for Pkcs11KeyStore {
             }
             Ok(made)
         };
-        self.workers.run_alone("generate", Again::Undone, generate).await
+        self.workers.run_alone(Alone::Change, "generate", Again::Undone, generate).await
     }
 
     async fn public_key(&self, id: KeyId) -> Result<Option<PublicKey>> {
@@ -116,7 +116,11 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn destroy(&self, id: KeyId) -> Result<bool> {
-        self.workers.run_alone("destroy", Again::Never, move |session, _| session.destroy(id)).await
+        self.workers
+            .run_alone(Alone::Change, "destroy", Again::Never, move |session, _| {
+                session.destroy(id)
+            })
+            .await
     }
 
     async fn kek(&self) -> Result<Option<KekInfo>> {
@@ -129,7 +133,9 @@ impl KeyStore for Pkcs11KeyStore {
 
     async fn retire_kek(&self, id: KeyId) -> Result<bool> {
         self.workers
-            .run_alone("destroy", Again::Never, move |session, _| session.retire_kek(id))
+            .run_alone(Alone::Change, "destroy", Again::Never, move |session, _| {
+                session.retire_kek(id)
+            })
             .await
     }
 
@@ -138,6 +144,8 @@ impl KeyStore for Pkcs11KeyStore {
     }
 
     async fn wrap_some(&self, ids: Vec<KeyId>) -> Result<Vec<Result<WrappedKey>>> {
-        self.workers.run_alone("wrap", Again::Many, move |session, _| session.wrap_some(&ids)).await
+        self.workers
+            .run_alone(Alone::Wrap, "wrap", Again::Many, move |session, _| session.wrap_some(&ids))
+            .await
     }
 }

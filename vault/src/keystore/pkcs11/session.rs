@@ -156,7 +156,7 @@ impl TokenSession {
         let (how, variants) = mechanism::generation(spec.algorithm);
         let mut last = None;
         for extra in variants {
-            let mut public = template::public(spec, !self.copies_public());
+            let mut public = template::public(spec, self.public_lasts());
             public.extend(extra);
             match self.session.generate_key_pair(&how, &public, &template::private(spec, true)) {
                 Ok((public, private)) => return self.accept(epoch, spec, public, private),
@@ -189,15 +189,17 @@ impl TokenSession {
         checked
     }
 
-    /// Whether a public key is made as an object of the session and copied into the token (PKCS#11
-    /// section 5.7.2). SoftHSM writes a token object's file anew with every attribute that it is made with,
-    /// and a copy's at once, which nearly halves what a key pair takes. Private keys are not copyable.
-    fn copies_public(&self) -> bool {
-        self.info.model.starts_with("SoftHSM")
+    /// Whether a public key is made as an object of the token. SoftHSM writes such an object's file anew with
+    /// every attribute that it is made with, and a copy's at once: there it is made as an object of the session
+    /// and copied into the token (PKCS#11 section 5.7.2), which nearly halves what a key pair takes. Private
+    /// keys are not copyable.
+    fn public_lasts(&self) -> bool {
+        !self.info.model.starts_with("SoftHSM")
     }
 
+    /// Copies a public key into the token that is made as an object of the session.
     fn keep_public(&self, public: ObjectHandle) -> Result<(), Failure> {
-        if self.copies_public() {
+        if !self.public_lasts() {
             self.session.copy_object(public, &[Attribute::Token(true)])?;
             self.session.destroy_object(public)?;
         }
@@ -206,7 +208,7 @@ impl TokenSession {
 
     /// Creates the public half of a key that was unwrapped for good.
     pub(super) fn publish(&self, spec: &KeySpec, key: &PublicKey) -> Result<(), Failure> {
-        let public = public::create(&self.session, spec, key, !self.copies_public())?;
+        let public = public::create(&self.session, spec, key, self.public_lasts())?;
         self.keep_public(public)
     }
 

@@ -41,7 +41,17 @@ pub struct Options {
     pub deadline: Duration,
 }
 
-/// For those that do what only one does at a time.
+/// What only one worker does at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Alone {
+    /// Making or destroying objects: of two at once SoftHSM now and then fails one with whatever it finds of
+    /// the other.
+    Change,
+    /// Wrapping many keys: two at once wait for one another's locks more than they wrap.
+    Wrap,
+}
+
+/// For those that do the same of it.
 struct Turns {
     /// Places for those that wait.
     room: Arc<Semaphore>,
@@ -63,8 +73,8 @@ pub(super) struct Workers {
     /// Disconnected once every thread has closed its session.
     ended: crossbeam_channel::Receiver<()>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
-    making: Turns,
-    wrapping: Turns,
+    changes: Turns,
+    wraps: Turns,
     deadline: Duration,
     subject: Arc<str>,
 }
@@ -101,10 +111,10 @@ impl Workers {
             });
             threads.push(thread.map_err(|e| Error::unavailable("start", "an HSM worker", e))?);
         }
-        let [making, wrapping] = [(); 2].map(|()| Turns::new(options.queue.max(1)));
+        let [changes, wraps] = [(); 2].map(|()| Turns::new(options.queue.max(1)));
         let (queue, threads) = (Some((queue, running)), Mutex::new(threads));
         let deadline = options.deadline;
-        Ok(Self { token, queue, ended, threads, making, wrapping, deadline, subject })
+        Ok(Self { token, queue, ended, threads, changes, wraps, deadline, subject })
     }
 
     /// Runs `body` on a new thread with a session of its own, in which [`Place::Here`] is done. Where it
@@ -153,17 +163,19 @@ impl Workers {
         done
     }
 
-    /// Runs `call` when no other of its kind runs. It makes or destroys objects, and of two at once SoftHSM
-    /// now and then fails one with whatever it finds of the other; or it wraps many keys, and two at once
-    /// wait for one another's locks more than they wrap. It is told until when somebody waits.
+    /// Runs `call` when no other of its kind runs. It is told until when somebody waits.
     pub(super) async fn run_alone<T: Send + 'static>(
         &self,
+        kind: Alone,
         what: &'static str,
         again: Again,
         call: impl Fn(&mut TokenSession, Instant) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         let until = Instant::now() + self.deadline;
-        let Turns { room, turn } = if again == Again::Many { &self.wrapping } else { &self.making };
+        let Turns { room, turn } = match kind {
+            Alone::Change => &self.changes,
+            Alone::Wrap => &self.wraps,
+        };
         let room = room.clone().try_acquire_owned().map_err(|_| self.full(what))?;
         let turn = tokio::time::timeout_at(until.into(), turn.clone().acquire_owned());
         let turn = turn.await.ok().and_then(Result::ok).ok_or_else(|| self.late(what))?;

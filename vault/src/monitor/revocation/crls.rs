@@ -89,7 +89,7 @@ impl Crls {
         let der = self.fetch.crl(url).await?;
         let parsed = tokio::task::spawn_blocking(move || Crl::parse(&der)).await;
         let parsed = parsed.map_err(|e| e.to_string())?;
-        parsed.map(Arc::new).map_err(|e| format!("it is no CRL: {e}"))
+        parsed.map(Arc::new).map_err(|e| format!("it cannot be used: {e}"))
     }
 }
 
