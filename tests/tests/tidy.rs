@@ -30,7 +30,10 @@ const STOREYS: &[&[&str]] = &[
         "dns",
         "monitor",
     ],
-    &["policy", "keystore", "x509", "store", "wire", "audit", "settings", "config", "alerts"],
+    &[
+        "policy", "keystore", "x509", "store", "wire", "audit", "settings", "config", "alerts",
+        "https",
+    ],
     &["clock", "error", "named", "fault"],
 ];
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dns;
 pub mod error;
 pub mod fault;
+mod https;
 pub mod identities;
 pub mod keyless;
 pub mod keystore;

@@ -11,11 +11,12 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use instant_acme::BodyWrapper;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::kept::Kept;
 use crate::error::{CaState, Error, Result, with_causes};
+use crate::https;
 
 /// The longest body that is read, in bytes: a chain of ten certificates is far below.
 const LONGEST_BODY: usize = 1 << 20;
@@ -50,23 +51,12 @@ pub(super) struct Unanswered {
 impl Transport {
     /// A client that trusts the system's roots, or the given ones and no other.
     pub(super) fn new(ca: &url::Url, root_pem: Option<&str>, options: Options) -> Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| Error::internal("set up", "TLS", e))?
-            .with_root_certificates(roots(root_pem)?)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        // A request is a head and a body; the body is not to wait until the CA's system has confirmed
-        // the head, which it is in no hurry to do.
-        tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
+            .with_tls_config(https::tls(roots(root_pem)?)?)
             .https_only()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(tcp);
+            .wrap_connector(https::tcp());
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             timeout: options.request_timeout,
@@ -110,27 +100,24 @@ impl Transport {
 }
 
 fn roots(pem: Option<&str>) -> Result<RootCertStore> {
+    let Some(pem) = pem else {
+        let roots = https::system_roots();
+        if roots.is_empty() {
+            return Err(Error::unavailable("read", "the system's roots", "there are none")
+                .hint("install ca-certificates, or pass --ca-root"));
+        }
+        return Ok(roots);
+    };
     let mut roots = RootCertStore::empty();
-    match pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let added = certificate
-                    .map_err(|e| e.to_string())
-                    .and_then(|certificate| roots.add(certificate).map_err(|e| e.to_string()));
-                added.map_err(|e| Error::invalid("read", "the CA's root", e))?;
-            }
-            if roots.is_empty() {
-                return Err(Error::invalid("read", "the CA's root", "it holds no certificate")
-                    .hint("--ca-root takes a PEM file"));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(Error::unavailable("read", "the system's roots", "there are none")
-                    .hint("install ca-certificates, or pass --ca-root"));
-            }
-        }
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let added = certificate
+            .map_err(|e| e.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|e| e.to_string()));
+        added.map_err(|e| Error::invalid("read", "the CA's root", e))?;
+    }
+    if roots.is_empty() {
+        return Err(Error::invalid("read", "the CA's root", "it holds no certificate")
+            .hint("--ca-root takes a PEM file"));
     }
     Ok(roots)
 }

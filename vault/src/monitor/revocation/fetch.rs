@@ -4,7 +4,7 @@
 //! signed, so plain HTTP is as good as any; nothing is followed elsewhere, and what an answer says is never
 //! shown, only whether it verifies.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
@@ -17,9 +17,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{Error, Result, with_causes};
+use crate::error::{Result, with_causes};
+use crate::https;
 
 /// The longest CRL that is read, in bytes.
 const LONGEST_CRL: usize = 32 << 20;
@@ -37,22 +37,11 @@ impl Fetch {
     /// A client whose requests take no longer than `timeout`. Where a server speaks TLS, the system's roots
     /// are trusted.
     pub(super) fn new(timeout: Duration) -> Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| Error::internal("set up", "TLS", e))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
+            .with_tls_config(https::tls(https::system_roots())?)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(https::tcp());
         // Nobody is asked again within the minute: a connection that is kept would keep others waiting.
         let client =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
