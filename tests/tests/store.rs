@@ -27,5 +27,6 @@ mod store {
     mod rollouts;
     mod snapshot;
     mod unused_keys;
+    mod views;
     mod writers;
 }

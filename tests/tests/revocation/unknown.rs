@@ -22,7 +22,7 @@ fn a_crl_that_proves_nothing_changes_nothing() {
     let cases: [(&str, Publish<'_>); 5] = [
         ("Signature", Box::new(|to| forger.publish_crl(to))),
         ("held until", Box::new(|to| world.revoker.publish_ended_crl(to))),
-        ("no CRL", Box::new(|to| fs::write(to, "garbage").unwrap())),
+        ("it cannot be used", Box::new(|to| fs::write(to, "garbage").unwrap())),
         ("cannot be read", Box::new(of_size((32 << 20) + 1))),
         ("not for this certificate", Box::new(|to| stranger.publish_crl(to))),
     ];

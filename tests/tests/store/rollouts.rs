@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use time::Duration;
 use vault::store::{
-    AgentViews as _, Certificates as _, DeploymentRecord, DeploymentStatus, OrderRecord,
-    RolloutRecord, RolloutState, Rollouts as _, sql::SqlStore,
+    AgentViews as _, CertificateViews as _, Certificates as _, DeploymentRecord, DeploymentStatus,
+    OrderRecord, RolloutRecord, RolloutState, Rollouts as _, sql::SqlStore,
 };
 use vault_proto::ids::{AgentName, CertificateName};
 
@@ -56,8 +56,8 @@ async fn hold(store: &SqlStore, agent: &AgentName, version: u64) {
 
 /// What a rollout has each of `web1`, `web2` and `web3` sent.
 async fn wanted(store: &SqlStore) -> Vec<Option<u64>> {
-    let rolled_out = store.rolled_out(&name("shop")).await.unwrap();
-    let current = store.certificate(&name("shop")).await.unwrap().unwrap().current_version;
+    let shown = store.certificate_view(&name("shop")).await.unwrap().unwrap();
+    let (rolled_out, current) = (shown.rolled_out, shown.certificate.current_version);
     let mut all = Vec::new();
     for agent in ["web1", "web2", "web3"] {
         let sent = rolled_out.as_ref().map(|sent| sent.wanted_version(&name(agent)));

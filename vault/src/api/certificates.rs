@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Action;
 use crate::renewal::{Declaration, Issuer, Revocation, RevokedBy, SettingsChange};
-use crate::store::{CertificateRecord, CertificateSettings, RevocationCheck, Staple, TlsUse};
+use crate::store::{CertificateSettings, CertificateView, TlsUse};
 use crate::wire;
 use crate::x509::preferred;
 
@@ -94,19 +94,14 @@ fn settings_change(request: v1::UpdateCertificateRequest) -> Result<SettingsChan
     Ok(change)
 }
 
-/// A certificate with all that is known of it.
-async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certificate> {
-    let issuer = &context.rooms()?.issuer;
-    let activity = issuer.activity(&record).await?;
-    let version = match record.current_version {
-        0 => None,
-        current => context.store.version(&record.name, current).await?,
-    };
-    let plan = issuer.renewal_plan(&record, version.as_ref()).await?;
-    let Spread { deployments, rollout, canary } = Spread::read(context, &record).await?;
+/// A certificate with all that is shown of it.
+fn whole(issuer: &Issuer, view: CertificateView) -> v1::Certificate {
+    let activity = issuer.activity(&view);
+    let plan = issuer.renewal_plan(&view);
+    let Spread { deployments, rollout, canary } = Spread::of(&view);
+    let CertificateView { certificate: record, version, check, staple_next_update, .. } = view;
     let (rollout_state, rollout_detail) =
         rollout.map(|rollout| (rollout.state.to_string(), rollout.detail)).unwrap_or_default();
-    let Watched { check, staple } = watched(context, &record).await?;
     let (domains, ips) = wire::identifiers(&record.identifiers);
     let key_id = version.as_ref().and_then(|version| version.key_id).or(record.key_id);
     let names = record.fallback.iter().map(ToString::to_string).collect();
@@ -114,7 +109,7 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
     let orders_with = record.account_in_turn().to_string();
     let wanted = record.preferred_chain.as_deref().zip(version.as_ref());
     let chain_note = wanted.and_then(|(issuer, v)| preferred::note(&v.chain_pem, issuer));
-    Ok(v1::Certificate {
+    v1::Certificate {
         name: record.name.to_string(),
         account: record.account.to_string(),
         domains,
@@ -156,41 +151,22 @@ async fn whole(context: &Context, record: CertificateRecord) -> Result<v1::Certi
         revocation_source: check.as_ref().map(|c| c.source.clone()).unwrap_or_default(),
         revocation_checked_at: check.as_ref().map(|c| convert::timestamp(c.checked_at)),
         revocation_detail: check.map(|c| c.detail).unwrap_or_default(),
-        staple_next_update: staple.map(|staple| convert::timestamp(staple.next_update)),
-    })
-}
-
-/// What the version in force is known to be since it was issued.
-#[derive(Default)]
-struct Watched {
-    check: Option<RevocationCheck>,
-    staple: Option<Staple>,
-}
-
-async fn watched(context: &Context, record: &CertificateRecord) -> Result<Watched> {
-    let (name, version) = (&record.name, record.current_version);
-    Ok(match version {
-        0 => Watched::default(),
-        _ => Watched {
-            check: context.store.revocation_check(name, version).await?,
-            staple: context.store.staple(name, version).await?,
-        },
-    })
+        staple_next_update: staple_next_update.map(convert::timestamp),
+    }
 }
 
 impl Certificates {
     async fn answer(&self, name: &CertificateName) -> Answer {
         let issuer = &self.0.rooms()?.issuer;
-        let record = issuer.find(name).await?;
-        let waits_for = issuer.waits_for(&record).await?.unwrap_or_default();
-        let shown = whole(&self.0, record).await?;
-        Ok(Response::new(v1::Certificate { waits_for, ..shown }))
+        let view = issuer.view(name).await?;
+        let waits_for = issuer.waits_for(&view.certificate).await?.unwrap_or_default();
+        Ok(Response::new(v1::Certificate { waits_for, ..whole(issuer, view) }))
     }
 
     /// One that was changed just now. What it waits for is not known before the runner has looked.
     async fn changed(&self, name: &CertificateName) -> Answer {
         let issuer = &self.0.rooms()?.issuer;
-        Ok(Response::new(whole(&self.0, issuer.find(name).await?).await?))
+        Ok(Response::new(whole(issuer, issuer.view(name).await?)))
     }
 }
 
@@ -205,7 +181,7 @@ impl CertificateService for Certificates {
         let action = Action::CertificateManage;
         let declared = self.0.audited(&who, action, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        Ok(Response::new(whole(&self.0, declared).await?))
+        self.changed(&declared.name).await
     }
 
     async fn list_certificates(
@@ -214,12 +190,11 @@ impl CertificateService for Certificates {
     ) -> Result<Response<v1::ListCertificatesResponse>, Status> {
         let who = self.0.principal(&request).await?;
         self.0.allow(&who, Action::CertificateRead, "certificate/*").await?;
-        let mut certificates = Vec::new();
-        for record in self.0.store.certificates().await? {
-            let certificate = whole(&self.0, record).await?;
-            certificates.push(v1::Certificate { chain_pem: String::new(), ..certificate });
-        }
-        Ok(Response::new(v1::ListCertificatesResponse { certificates }))
+        let issuer = &self.0.rooms()?.issuer;
+        let views = self.0.store.certificate_views().await?.into_iter();
+        let shown = views.map(|view| whole(issuer, view));
+        let certificates = shown.map(|shown| v1::Certificate { chain_pem: String::new(), ..shown });
+        Ok(Response::new(v1::ListCertificatesResponse { certificates: certificates.collect() }))
     }
 
     async fn get_certificate(&self, request: Request<v1::GetCertificateRequest>) -> Answer {
@@ -252,7 +227,7 @@ impl CertificateService for Certificates {
         let name = name(&request.into_inner().name)?;
         self.0.allow(&who, Action::CertificateRead, &format!("certificate/{name}")).await?;
         // Subscribed before the first look, so that no change falls in between.
-        let mut changes = self.0.rooms()?.hub.watch();
+        let mut changes = self.0.rooms()?.hub.watch(&name);
         let mut seen = self.answer(&name).await?.into_inner();
         seen.waits_for.clear();
         let (sender, receiver) = mpsc::channel(8);
@@ -268,8 +243,8 @@ impl CertificateService for Certificates {
                     () = context.stopping.cancelled() => return,
                 }
                 let look = async {
-                    let record = context.rooms()?.issuer.find(&name).await?;
-                    whole(&context, record).await
+                    let issuer = &context.rooms()?.issuer;
+                    Ok::<_, Error>(whole(issuer, issuer.view(&name).await?))
                 };
                 match look.await {
                     Ok(now) if now == seen => {}
@@ -310,7 +285,7 @@ impl CertificateService for Certificates {
         let action = Action::CertificateManage;
         let renewed = self.0.audited(&who, action, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        Ok(Response::new(whole(&self.0, renewed).await?))
+        self.changed(&renewed.name).await
     }
 
     async fn revoke_certificate(&self, request: Request<v1::RevokeCertificateRequest>) -> Answer {

@@ -7,7 +7,7 @@ use vault_proto::{
 
 use super::{Context, convert};
 use crate::error::{Error, Result};
-use crate::store::{CertificateRecord, RolloutRecord};
+use crate::store::{CertificateView, RolloutRecord};
 
 /// What an operator does with a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(super) fn agent(name: &str) -> Result<Option<AgentName>> {
     }
 }
 
-/// Where a certificate goes and how its rollout is: what is said of both is of one moment.
+/// Where a certificate goes and how its rollout is.
 pub(super) struct Spread {
     pub(super) deployments: Vec<v1::Deployment>,
     pub(super) rollout: Option<RolloutRecord>,
@@ -63,33 +63,26 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    pub(super) async fn read(context: &Context, certificate: &CertificateRecord) -> Result<Self> {
-        let (store, name) = (&context.store, &certificate.name);
-        let rolled_out = store.rolled_out(name).await?;
-        // One of a version that was issued since the certificate was read says nothing of it.
-        let current = certificate.current_version;
-        let rolled_out = rolled_out.filter(|rolled_out| rolled_out.rollout.version == current);
-        let deployments = store.deployments_of(name).await?.into_iter().map(|deployment| {
+    pub(super) fn of(view: &CertificateView) -> Self {
+        let CertificateView { certificate, rolled_out, .. } = view;
+        let deployments = view.deployments.iter().cloned().map(|deployment| {
             let sent = rolled_out.as_ref().map(|sent| sent.wanted_version(&deployment.agent));
-            let wanted_version = sent.unwrap_or(current);
+            let wanted_version = sent.unwrap_or(certificate.current_version);
             v1::Deployment { wanted_version, ..v1::Deployment::from(deployment) }
         });
-        let deployments = deployments.collect();
-        let rollout = rolled_out.map(|rolled_out| rolled_out.rollout);
+        let rollout = rolled_out.as_ref().map(|rolled_out| rolled_out.rollout.clone());
         let asked = rollout.as_ref().and_then(|rollout| rollout.canary.clone());
-        let canary = match asked {
-            Some(asked) => Some(asked),
-            None => store.canary(name).await?,
-        };
+        let canary = asked.or_else(|| view.canary.clone());
         let canary = canary.map(|agent| agent.to_string()).unwrap_or_default();
-        Ok(Self { deployments, rollout, canary })
+        Self { deployments: deployments.collect(), rollout, canary }
     }
 }
 
 /// A certificate's rollout.
 pub(super) async fn whole(context: &Context, name: &CertificateName) -> Result<v1::Rollout> {
-    let certificate = context.rooms()?.issuer.find(name).await?;
-    let Spread { deployments, rollout, canary } = Spread::read(context, &certificate).await?;
+    let view = context.rooms()?.issuer.view(name).await?;
+    let Spread { deployments, rollout, canary } = Spread::of(&view);
+    let certificate = view.certificate;
     let shown = v1::Rollout {
         certificate: name.to_string(),
         version: certificate.current_version,

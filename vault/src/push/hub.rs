@@ -40,7 +40,9 @@ pub struct Hub {
     pub(super) rollouts: Pending,
     /// How long a canary has before another agent is tried.
     pub(super) patience: time::Duration,
-    /// Counts changes of anything that a watcher may look at.
+    /// Count the changes of certificates that somebody watches.
+    watched: Mutex<HashMap<CertificateName, watch::Sender<u64>>>,
+    /// Counts the changes of all of them.
     revision: watch::Sender<u64>,
     /// Counts what agents said of challenges, and their comings and goings.
     heard: watch::Sender<u64>,
@@ -83,6 +85,7 @@ impl Hub {
             next_session: AtomicU64::new(1),
             rollouts: Pending::default(),
             patience,
+            watched: Mutex::default(),
             revision: watch::Sender::new(0),
             heard: watch::Sender::new(0),
             closings: watch::Sender::new(0),
@@ -103,7 +106,6 @@ impl Hub {
         // Somebody may be waiting for it.
         self.rollouts.mark_all();
         count(&self.heard);
-        self.bump();
         Session { hub: self.clone(), agent, id, pending, closed }
     }
 
@@ -113,7 +115,6 @@ impl Hub {
             handle.closed.cancel();
         }
         count(&self.closings);
-        self.bump();
     }
 
     /// Changes whenever an agent's session was ended because it may not have one any more.
@@ -150,14 +151,14 @@ impl Hub {
         if is_rolled_out {
             self.rollouts.mark(certificate);
         }
-        self.bump();
+        self.bump(certificate);
     }
 
     /// Something changed that this agent shall have of the certificate, or that it shall have none.
     pub fn changed_on(&self, agent: &AgentName, certificate: &CertificateName) {
         self.mark(agent, certificate);
         self.rollouts.mark(certificate);
-        self.bump();
+        self.bump(certificate);
     }
 
     fn mark(&self, agent: &AgentName, certificate: &CertificateName) {
@@ -166,13 +167,23 @@ impl Hub {
         }
     }
 
-    /// Changes whenever anything did that a watcher may look at.
-    pub fn watch(&self) -> watch::Receiver<u64> {
+    /// Changes whenever something of the certificate did that is shown of it.
+    pub fn watch(&self, certificate: &CertificateName) -> watch::Receiver<u64> {
+        let mut watched = self.watched();
+        watched.retain(|_, changes| changes.receiver_count() > 0);
+        watched.entry(certificate.clone()).or_default().subscribe()
+    }
+
+    /// Changes whenever something of any certificate did.
+    pub fn watch_all(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
 
-    /// Something changed that no agent gets to see: watchers look.
-    pub fn bump(&self) {
+    /// Something changed of the certificate that no agent gets to see: watchers look.
+    pub fn bump(&self, certificate: &CertificateName) {
+        if let Some(changes) = self.watched().get(certificate) {
+            count(changes);
+        }
         count(&self.revision);
     }
 
@@ -187,7 +198,10 @@ impl Hub {
             self.presented().insert((agent.clone(), token.to_owned()), outcome);
         }
         count(&self.heard);
-        self.bump();
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<CertificateName, watch::Sender<u64>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<AgentName, Handle>> {
@@ -241,7 +255,6 @@ impl ChallengePresenter for Hub {
         for agent in &agents {
             self.mark(agent, name);
         }
-        self.bump();
         let waited = tokio::time::timeout(PRESENT_DEADLINE, async {
             while !self.all_presented(&agents, challenges)? {
                 if heard.changed().await.is_err() {
@@ -265,7 +278,6 @@ impl ChallengePresenter for Hub {
     /// Agents hear of it with what the order comes to, which is soon: a new version or a failure.
     async fn withdraw(&self, _name: &CertificateName, tokens: &[String]) {
         self.presented().retain(|(_, token), _| !tokens.contains(token));
-        self.bump();
     }
 }
 
@@ -295,7 +307,5 @@ impl Drop for Session {
         if sessions.get(&self.agent).is_some_and(|handle| handle.id == self.id) {
             sessions.remove(&self.agent);
         }
-        drop(sessions);
-        self.hub.bump();
     }
 }

@@ -74,7 +74,7 @@ impl Hub {
             self.refused(name, agent, &next.detail).await?;
         }
         self.rollouts.mark(name);
-        self.bump();
+        self.bump(name);
         Ok(())
     }
 }

@@ -3,13 +3,13 @@
 use serde_json::json;
 use vault_proto::ids::{AccountName, AgentName, CertificateName};
 
-use super::{Issuer, update};
+use super::{Issuer, issue::missing, update};
 use crate::error::{Error, Result};
 use crate::keystore::Algorithm;
 use crate::policy::Principal;
 use crate::store::{
-    AgentStatus, CertificateRecord, CertificateSettings, CertificateStatus, ChallengeKind, Custody,
-    Identifier, KeyPurpose, KeyState, OrderState, Turn,
+    AgentStatus, CertificateRecord, CertificateSettings, CertificateStatus, CertificateView,
+    ChallengeKind, Custody, Identifier, KeyPurpose, KeyState, OrderState, Turn,
 };
 
 /// The most names of one certificate: what public CAs take.
@@ -142,6 +142,14 @@ impl Issuer {
         self.certificate(name).await
     }
 
+    /// One certificate with all that is shown of it.
+    ///
+    /// # Errors
+    /// As [`Issuer::find`].
+    pub async fn view(&self, name: &CertificateName) -> Result<CertificateView> {
+        self.store.certificate_view(name).await?.ok_or_else(|| missing(name))
+    }
+
     /// Makes the next order due now: always with `force`, else where there is no good version or
     /// the last attempt failed.
     ///
@@ -150,7 +158,7 @@ impl Issuer {
     pub async fn renew(&self, name: &CertificateName, force: bool) -> Result<CertificateRecord> {
         if self.store.make_due(name, self.clock.now(), force).await? {
             // No agent gets to see it.
-            self.hub.bump();
+            self.hub.bump(name);
         }
         self.certificate(name).await
     }
@@ -215,20 +223,16 @@ impl Issuer {
     }
 
     /// What is being done about a certificate now.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn activity(&self, certificate: &CertificateRecord) -> Result<Activity> {
-        let order = self.store.open_order(&certificate.name).await?;
-        Ok(match order.map(|order| order.state) {
+    pub fn activity(&self, view: &CertificateView) -> Activity {
+        let CertificateView { certificate, order, .. } = view;
+        let is_due = certificate.renew_at <= self.clock.now();
+        match order {
             Some(OrderState::AwaitingCsr) => Activity::AwaitingCsr,
-            _ if certificate.failed_attempts > 0 && certificate.renew_at > self.clock.now() => {
-                Activity::Backoff
-            }
+            _ if certificate.failed_attempts > 0 && !is_due => Activity::Backoff,
             Some(_) => Activity::Ordering,
-            None if certificate.renew_at <= self.clock.now() => Activity::Ordering,
+            None if is_due => Activity::Ordering,
             None => Activity::Idle,
-        })
+        }
     }
 
     /// What a declaration comes down to, for the audit log.

@@ -85,6 +85,11 @@ pub enum Progress {
     AwaitingCsr,
 }
 
+/// There is no certificate of this name.
+pub(super) fn missing(name: &CertificateName) -> Error {
+    Error::not_found("find", format!("certificate {name}"), "the vault has no such one")
+}
+
 impl Issuer {
     /// An issuer over these parts.
     pub fn new(parts: Parts) -> Self {
@@ -173,7 +178,7 @@ impl Issuer {
         match order.state {
             OrderState::AwaitingCsr => self.hub.changed(&certificate.name).await,
             // No agent gets to see it.
-            _ => self.hub.bump(),
+            _ => self.hub.bump(&certificate.name),
         }
         Ok(order)
     }
@@ -235,7 +240,7 @@ impl Issuer {
         self.store.update_order(&order).await?;
         crash_point!("issue.csr");
         // The agent knows that it has handed it in, and hears of what comes next.
-        self.hub.bump();
+        self.hub.bump(name);
         Ok(())
     }
 
@@ -385,9 +390,7 @@ impl Issuer {
     }
 
     pub(super) async fn certificate(&self, name: &CertificateName) -> Result<CertificateRecord> {
-        let missing =
-            || Error::not_found("find", format!("certificate {name}"), "the vault has no such one");
-        self.store.certificate(name).await?.ok_or_else(missing)
+        self.store.certificate(name).await?.ok_or_else(|| missing(name))
     }
 
     /// Records a failed attempt: what is served stays; the next try comes with backoff. An order

@@ -37,6 +37,7 @@ impl Issuer {
         }
         let next = after_failure(certificate.turn, accounts.len(), error.kind);
         self.store.set_turn(&certificate.name, next).await?;
+        self.hub.bump(&certificate.name);
         if next.place == certificate.turn.place {
             return Ok(false);
         }

@@ -6,6 +6,7 @@
 
 mod agent_view;
 mod alerts;
+mod certificate_view;
 mod dns_records;
 mod drills;
 mod history;
@@ -26,6 +27,7 @@ use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
 pub use agent_view::{AgentView, AgentViews, Concerned, VersionsFor};
 pub use alerts::{AlertKind, AlertRecord, Alerts};
+pub use certificate_view::{CertificateView, CertificateViews};
 pub use dns_records::{DnsRecord, DnsRecords};
 pub use drills::{DrillCheck, DrillRecord, Drills};
 pub use history::{BackupRecord, BackupState, History, ScheduleRecord};
@@ -48,6 +50,7 @@ pub trait Store:
     + Accounts
     + Certificates
     + AgentViews
+    + CertificateViews
     + Placements
     + Rollouts
     + Agents

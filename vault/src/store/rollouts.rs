@@ -81,8 +81,6 @@ impl RolledOut {
 pub trait Rollouts: Send + Sync {
     /// A certificate's rollout.
     async fn rollout(&self, certificate: &CertificateName) -> Result<Option<RolloutRecord>>;
-    /// A certificate's rollout with what each agent is sent.
-    async fn rolled_out(&self, certificate: &CertificateName) -> Result<Option<RolledOut>>;
     /// Every rollout that is not `Done`, by certificate.
     async fn unfinished_rollouts(&self) -> Result<Vec<RolloutRecord>>;
     /// Moves a rollout on from what it was, together with what each agent is sent; `false` where

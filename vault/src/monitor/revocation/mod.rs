@@ -71,7 +71,7 @@ impl Revocation {
 
     /// Checks what is to be checked until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut changes = self.hub.watch();
+        let mut changes = self.hub.watch_all();
         while !stop.is_cancelled() {
             changes.mark_unchanged();
             let round = tokio::select! {

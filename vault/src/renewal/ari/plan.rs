@@ -5,9 +5,8 @@ use url::Url;
 
 use super::super::planner::Window;
 use super::super::{Issuer, planner};
-use crate::error::Result;
 use crate::named::named_enum;
-use crate::store::{CertificateRecord, RenewalInfoRecord, VersionRecord};
+use crate::store::{CertificateRecord, CertificateView, RenewalInfoRecord};
 
 named_enum!(
     /// Why the next order is due when it is.
@@ -35,25 +34,18 @@ pub struct RenewalPlan {
 }
 
 impl Issuer {
-    /// Why a certificate's next order is due when it is; `version` is the one in force.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn renewal_plan(
-        &self,
-        certificate: &CertificateRecord,
-        version: Option<&VersionRecord>,
-    ) -> Result<RenewalPlan> {
-        let info = self.store.renewal_info(&certificate.name).await?;
-        let info = info.filter(|info| info.version == certificate.current_version);
-        let by_lifetime = version.map(|version| {
+    /// Why a certificate's next order is due when it is.
+    pub fn renewal_plan(&self, view: &CertificateView) -> RenewalPlan {
+        let CertificateView { certificate, version, renewal_info: info, .. } = view;
+        let by_lifetime = version.as_ref().map(|version| {
             let seed = planner::seed(certificate.name.as_str(), version.version);
             planner::renew_at(&self.policy, version.not_before, version.not_after, seed)
         });
-        let reason = reason(certificate, info.as_ref(), by_lifetime);
-        let window = info.as_ref().and_then(window_of);
-        let explanation = info.and_then(|info| info.explanation_url);
-        Ok(RenewalPlan { window, explanation, reason })
+        RenewalPlan {
+            window: info.as_ref().and_then(window_of),
+            explanation: info.as_ref().and_then(|info| info.explanation_url.clone()),
+            reason: reason(certificate, info.as_ref(), by_lifetime),
+        }
     }
 }
 

@@ -102,7 +102,7 @@ impl AgentViews for SqlStore {
             .map_err(|e| fail("read", "a certificate's versions", e))?;
         let mut read = VersionsFor::default();
         for row in &rows {
-            let row = Columns(row);
+            let row = Columns::of(row);
             let version = versions::read(&row)?;
             if version.version == wanted {
                 let staple = row.opt_blob("response")?.map(|_| revocations::read_staple(&row));

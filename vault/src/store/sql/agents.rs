@@ -151,7 +151,7 @@ impl Agents for SqlStore {
                 .hint("ask an operator for a new one: vaultctl agent token NAME")
         };
         let row = row.ok_or_else(denied)?;
-        let row = Columns(&row);
+        let row = Columns::of(&row);
         if row.time("expires_at")? <= now {
             return Err(denied());
         }

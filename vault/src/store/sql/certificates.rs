@@ -406,8 +406,7 @@ impl Certificates for SqlStore {
     }
 
     async fn deployments_of(&self, certificate: &CertificateName) -> Result<Vec<DeploymentRecord>> {
-        let query = "SELECT * FROM deployments WHERE certificate = $1 ORDER BY agent";
-        self.deployments_by(query, certificate.to_string()).await
+        self.deployments_by(deployments::OF, certificate.to_string()).await
     }
 
     async fn deployments_on(&self, agent: &AgentName) -> Result<Vec<DeploymentRecord>> {

@@ -13,6 +13,9 @@ use crate::store::{DeploymentRecord, DeploymentStatus};
 pub(super) const INSERT: &str = "INSERT INTO deployments (certificate, agent, held_version, status,
      detail, updated_at) VALUES ($1, $2, 0, $3, '', $4) ON CONFLICT DO NOTHING";
 
+/// Those of one certificate.
+pub(super) const OF: &str = "SELECT * FROM deployments WHERE certificate = $1 ORDER BY agent";
+
 fn read(row: &Columns<'_>) -> Result<DeploymentRecord> {
     read_with(row, "status")
 }
@@ -129,6 +132,14 @@ impl SqlStore {
     ) -> Result<Vec<DeploymentRecord>> {
         let rows = sqlx::query(query)
             .bind(name)
+            .fetch_all(&self.reads)
+            .await
+            .map_err(|e| fail("read", "deployments", e))?;
+        all(&rows, read)
+    }
+
+    pub(super) async fn every_deployment(&self) -> Result<Vec<DeploymentRecord>> {
+        let rows = sqlx::query("SELECT * FROM deployments ORDER BY agent")
             .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "deployments", e))?;

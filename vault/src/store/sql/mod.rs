@@ -7,6 +7,7 @@ mod accounts;
 mod agent_view;
 mod agents;
 mod alerts;
+mod certificate_view;
 mod certificates;
 mod connections;
 mod deployments;

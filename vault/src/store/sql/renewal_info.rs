@@ -12,7 +12,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::store::{CertificateStatus, RenewalInfoRecord, RenewalInfos};
 
-fn read(row: &Columns<'_>) -> Result<RenewalInfoRecord> {
+pub(super) fn read(row: &Columns<'_>) -> Result<RenewalInfoRecord> {
     Ok(RenewalInfoRecord {
         certificate: row.parsed("certificate")?,
         version: row.int("version")?,

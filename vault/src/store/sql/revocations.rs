@@ -12,7 +12,7 @@ use super::{
 use crate::error::Result;
 use crate::store::{CertificateStatus, RevocationCheck, Revocations, Staple, VersionRecord};
 
-fn read(row: &Columns<'_>) -> Result<RevocationCheck> {
+pub(super) fn read(row: &Columns<'_>) -> Result<RevocationCheck> {
     Ok(RevocationCheck {
         certificate: row.parsed("certificate")?,
         version: row.int("version")?,

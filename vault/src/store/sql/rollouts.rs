@@ -10,9 +10,9 @@ use super::{
     row::{Columns, all, int, maybe, micros, text},
 };
 use crate::error::Result;
-use crate::store::{RolledOut, RolloutRecord, RolloutState, Rollouts, VersionRecord};
+use crate::store::{RolloutRecord, RolloutState, Rollouts, VersionRecord};
 
-fn read(row: &Columns<'_>) -> Result<RolloutRecord> {
+pub(super) fn read(row: &Columns<'_>) -> Result<RolloutRecord> {
     Ok(RolloutRecord {
         certificate: row.parsed("certificate")?,
         version: row.int("version")?,
@@ -124,25 +124,6 @@ impl Rollouts for SqlStore {
             .await
             .map_err(|e| fail("read", "a rollout", e))?;
         maybe(row, read)
-    }
-
-    async fn rolled_out(&self, certificate: &CertificateName) -> Result<Option<RolledOut>> {
-        // One statement sees one moment in either database; two would not.
-        let rows = sqlx::query(
-            "SELECT r.*, a.agent, a.wanted_version FROM rollouts r
-             LEFT JOIN rollout_agents a ON a.certificate = r.certificate WHERE r.certificate = $1",
-        )
-        .bind(certificate.to_string())
-        .fetch_all(&self.reads)
-        .await
-        .map_err(|e| fail("read", "a rollout", e))?;
-        let Some(first) = rows.first() else { return Ok(None) };
-        let rollout = read(&Columns(first))?;
-        let chosen = all(&rows, |row| {
-            let agent: Option<AgentName> = row.opt_parsed("agent")?;
-            agent.map(|agent| Ok((agent, row.int("wanted_version")?))).transpose()
-        })?;
-        Ok(Some(RolledOut { rollout, chosen: chosen.into_iter().flatten().collect() }))
     }
 
     async fn unfinished_rollouts(&self) -> Result<Vec<RolloutRecord>> {

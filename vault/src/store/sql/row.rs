@@ -1,9 +1,9 @@
 //! Columns to domain types. A value that does not parse is a fault of the store's content and
 //! named by its column.
 
-use std::{fmt::Display, str::FromStr};
+use std::{borrow::Cow, fmt::Display, str::FromStr};
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{Any, Decode, Row as _, Type, any::AnyRow};
 use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
@@ -40,27 +40,49 @@ pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
 }
 
 /// One row, read column by column.
-pub(super) struct Columns<'a>(pub(super) &'a AnyRow);
+pub(super) struct Columns<'a> {
+    row: &'a AnyRow,
+    prefix: &'static str,
+}
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    /// All of them.
+    pub(super) fn of(row: &'a AnyRow) -> Self {
+        Self { row, prefix: "" }
+    }
+
+    /// Those of one of the tables that were joined, whose names begin with this and are asked for without.
+    pub(super) fn under(&self, prefix: &'static str) -> Self {
+        Self { row: self.row, prefix }
+    }
+
+    /// The value of a column, which is NULL or of this type.
+    fn value<T: Decode<'a, Any> + Type<Any>>(&self, column: &str) -> Result<T> {
+        let name = match self.prefix {
+            "" => Cow::Borrowed(column),
+            prefix => Cow::Owned([prefix, column].concat()),
+        };
+        self.row.try_get(&*name).map_err(|e| Self::bad(column, e))
+    }
+
     fn bad(column: &str, why: impl Display) -> Error {
         Error::internal("read", format!("column {column} of the store"), why)
     }
 
     pub(super) fn text(&self, column: &str) -> Result<String> {
-        self.0.try_get(column).map_err(|e| Self::bad(column, e))
+        self.value(column)
     }
 
     pub(super) fn opt_text(&self, column: &str) -> Result<Option<String>> {
-        self.0.try_get(column).map_err(|e| Self::bad(column, e))
+        self.value(column)
     }
 
     pub(super) fn blob(&self, column: &str) -> Result<Vec<u8>> {
-        self.0.try_get(column).map_err(|e| Self::bad(column, e))
+        self.value(column)
     }
 
     pub(super) fn opt_blob(&self, column: &str) -> Result<Option<Vec<u8>>> {
-        self.0.try_get(column).map_err(|e| Self::bad(column, e))
+        self.value(column)
     }
 
     pub(super) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T> {
@@ -86,17 +108,17 @@ impl Columns<'_> {
     }
 
     pub(super) fn int<T: TryFrom<i64>>(&self, column: &str) -> Result<T> {
-        let value: i64 = self.0.try_get(column).map_err(|e| Self::bad(column, e))?;
+        let value: i64 = self.value(column)?;
         T::try_from(value).map_err(|_| Self::bad(column, "it is out of range"))
     }
 
     pub(super) fn time(&self, column: &str) -> Result<OffsetDateTime> {
-        let value: i64 = self.0.try_get(column).map_err(|e| Self::bad(column, e))?;
+        let value: i64 = self.value(column)?;
         from_micros(column, value)
     }
 
     pub(super) fn opt_time(&self, column: &str) -> Result<Option<OffsetDateTime>> {
-        let value: Option<i64> = self.0.try_get(column).map_err(|e| Self::bad(column, e))?;
+        let value: Option<i64> = self.value(column)?;
         value.map(|value| from_micros(column, value)).transpose()
     }
 }
@@ -108,7 +130,7 @@ fn from_micros(column: &str, value: i64) -> Result<OffsetDateTime> {
 
 /// Reads every row.
 pub(super) fn all<T>(rows: &[AnyRow], read: fn(&Columns<'_>) -> Result<T>) -> Result<Vec<T>> {
-    rows.iter().map(|row| read(&Columns(row))).collect()
+    rows.iter().map(|row| read(&Columns::of(row))).collect()
 }
 
 /// Reads the row that may be there.
@@ -116,5 +138,5 @@ pub(super) fn maybe<T>(
     row: Option<AnyRow>,
     read: fn(&Columns<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
-    row.map(|row| read(&Columns(&row))).transpose()
+    row.map(|row| read(&Columns::of(&row))).transpose()
 }

@@ -1,0 +1,154 @@
+//! What is shown of certificates is what its parts say, however many are read at once.
+
+use time::Duration;
+use vault::store::{
+    CertificateView, CertificateViews as _, Certificates as _, RenewalInfoRecord,
+    RenewalInfos as _, RevocationCheck, RevocationStatus, Revocations as _, Rollouts as _, Staple,
+    VersionRecord, sql::SqlStore,
+};
+use vault_proto::ids::{AgentName, CertificateName};
+
+use super::{
+    records::{name, order, put_account, put_agents, put_certificates, start, version},
+    world::World,
+};
+
+promises! {
+    what_is_shown_is_what_the_parts_say
+    what_was_said_of_another_version_is_not_shown
+    a_fleet_is_read_as_each_of_its_certificates_is
+}
+
+/// Issues the next version.
+async fn issue(store: &SqlStore, certificate: &CertificateName) -> VersionRecord {
+    let certificate = store.certificate(certificate).await.unwrap().unwrap();
+    let order = order(&certificate);
+    store.insert_order(&order).await.unwrap();
+    let issued = version(&order);
+    store.record_issuance(order.id, &issued, start() + Duration::days(60)).await.unwrap();
+    issued
+}
+
+/// Keeps something of each kind that is kept of a version.
+async fn watch(store: &SqlStore, version: &VersionRecord) {
+    let (certificate, version) = (version.certificate.clone(), version.version);
+    let info = RenewalInfoRecord {
+        certificate: certificate.clone(),
+        version,
+        window: Some((start() + Duration::days(40), start() + Duration::days(41))),
+        explanation_url: Some("https://ca.example/why".parse().unwrap()),
+        selected_at: Some(start() + Duration::days(40)),
+        checked_at: Some(start()),
+        next_check_at: start() + Duration::hours(6),
+        failures: 2,
+        replaces_refused: true,
+    };
+    assert!(store.keep_renewal_info(&info, None, start()).await.unwrap());
+    let check = RevocationCheck {
+        certificate: certificate.clone(),
+        version,
+        status: RevocationStatus::Unknown,
+        source: String::new(),
+        detail: "nobody answers".to_owned(),
+        checked_at: start(),
+        unknown_since: Some(start() - Duration::hours(1)),
+        next_at: start() + Duration::hours(1),
+    };
+    store.put_revocation_check(&check).await.unwrap();
+    let staple = Staple {
+        certificate,
+        version,
+        response: vec![1],
+        this_update: start(),
+        next_update: start() + Duration::days(4),
+        fetched_at: start(),
+    };
+    store.put_staple(&staple).await.unwrap();
+}
+
+/// `shop` on two agents, the first of which is its canary.
+async fn put_shop(store: &SqlStore) -> (CertificateName, Vec<AgentName>) {
+    put_account(store).await;
+    let shop = put_certificates(store, &["shop"]).await.remove(0);
+    let agents = put_agents(store, &["web1", "web2"]).await;
+    for agent in agents.iter().rev() {
+        store.insert_deployment(&shop, agent, start()).await.unwrap();
+    }
+    assert!(store.set_canary(&shop, Some(&agents[0])).await.unwrap());
+    (shop, agents)
+}
+
+async fn shown(store: &SqlStore, certificate: &CertificateName) -> CertificateView {
+    store.certificate_view(certificate).await.unwrap().unwrap()
+}
+
+async fn what_is_shown_is_what_the_parts_say(world: World) {
+    let store = &world.store;
+    assert_eq!(store.certificate_view(&name("shop")).await.unwrap(), None);
+    let (shop, agents) = put_shop(store).await;
+    let declared = CertificateView {
+        certificate: store.certificate(&shop).await.unwrap().unwrap(),
+        order: None,
+        version: None,
+        renewal_info: None,
+        check: None,
+        staple_next_update: None,
+        rolled_out: None,
+        deployments: store.deployments_of(&shop).await.unwrap(),
+        canary: Some(agents[0].clone()),
+    };
+    assert_eq!(declared.deployments.len(), 2);
+    assert_eq!(shown(store, &shop).await, declared);
+    issue(store, &shop).await;
+    let second = issue(store, &shop).await;
+    watch(store, &second).await;
+    let open = order(&store.certificate(&shop).await.unwrap().unwrap());
+    store.insert_order(&open).await.unwrap();
+    let all = shown(store, &shop).await;
+    assert_eq!(Some(&all.certificate), store.certificate(&shop).await.unwrap().as_ref());
+    assert_eq!(all.order, Some(open.state));
+    assert_eq!(all.version, store.version(&shop, 2).await.unwrap());
+    assert_eq!(all.version.unwrap().serial, second.serial);
+    assert_eq!(all.renewal_info, store.renewal_info(&shop).await.unwrap());
+    assert!(all.renewal_info.unwrap().replaces_refused);
+    assert_eq!(all.check, store.revocation_check(&shop, 2).await.unwrap());
+    assert_eq!(all.check.unwrap().status, RevocationStatus::Unknown);
+    assert_eq!(all.staple_next_update, Some(start() + Duration::days(4)));
+    assert_eq!(all.deployments, store.deployments_of(&shop).await.unwrap());
+    let rolled_out = all.rolled_out.unwrap();
+    assert_eq!(Some(&rolled_out.rollout), store.rollout(&shop).await.unwrap().as_ref());
+    assert!(agents.iter().all(|agent| rolled_out.wanted_version(agent) == 1));
+    store.fail_order(open.id, "no", 1, start(), start()).await.unwrap();
+    assert_eq!(shown(store, &shop).await.order, None);
+}
+
+async fn what_was_said_of_another_version_is_not_shown(world: World) {
+    let store = &world.store;
+    let (shop, _) = put_shop(store).await;
+    let first = issue(store, &shop).await;
+    watch(store, &first).await;
+    assert!(shown(store, &shop).await.check.is_some());
+    let second = issue(store, &shop).await;
+    let view = shown(store, &shop).await;
+    assert_eq!(view.version.map(|version| version.version), Some(second.version));
+    assert_eq!((view.renewal_info, view.check, view.staple_next_update), (None, None, None));
+    assert!(store.renewal_info(&shop).await.unwrap().is_some(), "it is still kept");
+}
+
+async fn a_fleet_is_read_as_each_of_its_certificates_is(world: World) {
+    let store = &world.store;
+    assert_eq!(store.certificate_views().await.unwrap(), []);
+    let (shop, agents) = put_shop(store).await;
+    let others = put_certificates(store, &["api", "web"]).await;
+    store.insert_deployment(&others[1], &agents[1], start()).await.unwrap();
+    issue(store, &shop).await;
+    let second = issue(store, &shop).await;
+    watch(store, &second).await;
+    let first = issue(store, &others[1]).await;
+    watch(store, &first).await;
+    let mut each = Vec::new();
+    for name in [&others[0], &shop, &others[1]] {
+        each.push(shown(store, name).await);
+    }
+    assert_eq!(store.certificate_views().await.unwrap(), each);
+}
