@@ -31,6 +31,8 @@ use crate::profile::{Profile, Target};
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long one call may take. Long enough for what waits for a CA.
 const CALL: Duration = Duration::from_secs(180);
+/// The longest answer, in bytes: a list of a million.
+const LONGEST_ANSWER: usize = 1 << 30;
 
 /// An open channel.
 #[derive(Clone)]
@@ -59,19 +61,19 @@ impl Client {
 
     /// Keys.
     pub fn keys(&self) -> KeyServiceClient<Channel> {
-        KeyServiceClient::new(self.0.clone())
+        KeyServiceClient::new(self.0.clone()).max_decoding_message_size(LONGEST_ANSWER)
     }
     /// Accounts.
     pub fn accounts(&self) -> AccountServiceClient<Channel> {
-        AccountServiceClient::new(self.0.clone())
+        AccountServiceClient::new(self.0.clone()).max_decoding_message_size(LONGEST_ANSWER)
     }
     /// Certificates.
     pub fn certificates(&self) -> CertificateServiceClient<Channel> {
-        CertificateServiceClient::new(self.0.clone())
+        CertificateServiceClient::new(self.0.clone()).max_decoding_message_size(LONGEST_ANSWER)
     }
     /// Agents.
     pub fn agents(&self) -> AgentServiceClient<Channel> {
-        AgentServiceClient::new(self.0.clone())
+        AgentServiceClient::new(self.0.clone()).max_decoding_message_size(LONGEST_ANSWER)
     }
     /// The audit log.
     pub fn audit(&self) -> AuditServiceClient<Channel> {

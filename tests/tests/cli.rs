@@ -8,6 +8,7 @@ mod cli {
     mod help;
     mod inputs;
     mod json;
+    mod lists;
     mod names;
     mod scene;
     mod terminal;

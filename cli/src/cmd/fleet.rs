@@ -11,9 +11,6 @@ use crate::client::call;
 use crate::error::{Error, Result};
 use crate::output::{self, Format, Row};
 
-/// The longest answer, in bytes: a million names of certificates that would come too late.
-const LONGEST_ANSWER: usize = 256 << 20;
-
 /// All certificates together.
 #[derive(Debug, Subcommand)]
 pub enum Fleet {
@@ -94,8 +91,7 @@ pub async fn run(context: &Context, verb: Fleet) -> Result<()> {
     let Fleet::Rehearse { within } = verb;
     let request = v1::RehearseRequest { within_seconds: within.map_or(0, |w| w.as_secs()) };
     let client = context.client().await?;
-    let mut certificates = client.certificates().max_decoding_message_size(LONGEST_ANSWER);
-    let answer = certificates.rehearse(call(request)).await?.into_inner();
+    let answer = client.certificates().rehearse(call(request)).await?.into_inner();
     let accounts: Vec<_> = answer.accounts.into_iter().map(Account::from).collect();
     let lasting: Option<Vec<_>> = accounts.iter().map(|account| account.duration_seconds).collect();
     let rehearsal = Rehearsal {

@@ -137,7 +137,10 @@ async fn what_was_said_of_another_version_is_not_shown(world: World) {
 
 async fn a_fleet_is_read_as_each_of_its_certificates_is(world: World) {
     let store = &world.store;
-    assert_eq!(store.certificate_views().await.unwrap(), []);
+    let some = async |after: Option<&CertificateName>, limit| {
+        store.certificate_views(after, limit).await.unwrap()
+    };
+    assert_eq!(some(None, 9).await, []);
     let (shop, agents) = put_shop(store).await;
     let others = put_certificates(store, &["api", "web"]).await;
     store.insert_deployment(&others[1], &agents[1], start()).await.unwrap();
@@ -150,5 +153,9 @@ async fn a_fleet_is_read_as_each_of_its_certificates_is(world: World) {
     for name in [&others[0], &shop, &others[1]] {
         each.push(shown(store, name).await);
     }
-    assert_eq!(store.certificate_views().await.unwrap(), each);
+    assert_eq!(some(None, 9).await, each);
+    assert_eq!(some(None, 2).await, each[..2]);
+    assert_eq!(some(Some(&others[0]), 1).await, each[1..2]);
+    assert_eq!(some(Some(&shop), 9).await, each[2..]);
+    assert_eq!(some(Some(&others[1]), 9).await, []);
 }

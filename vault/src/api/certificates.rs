@@ -21,6 +21,9 @@ use crate::store::{CertificateSettings, CertificateView, TlsUse};
 use crate::wire;
 use crate::x509::preferred;
 
+/// Certificates of a list that are read at once: they have their chains with them.
+const PAGE: u32 = 500;
+
 /// Certificates.
 pub(super) struct Certificates(pub(super) Arc<Context>);
 
@@ -191,10 +194,16 @@ impl CertificateService for Certificates {
         let who = self.0.principal(&request).await?;
         self.0.allow(&who, Action::CertificateRead, "certificate/*").await?;
         let issuer = &self.0.rooms()?.issuer;
-        let views = self.0.store.certificate_views().await?.into_iter();
-        let shown = views.map(|view| whole(issuer, view));
-        let certificates = shown.map(|shown| v1::Certificate { chain_pem: String::new(), ..shown });
-        Ok(Response::new(v1::ListCertificatesResponse { certificates: certificates.collect() }))
+        let (mut certificates, mut last) = (Vec::new(), None);
+        loop {
+            let page = self.0.store.certificate_views(last.as_ref(), PAGE).await?;
+            let Some(behind) = page.last() else { break };
+            last = Some(behind.certificate.name.clone());
+            let shown = page.into_iter().map(|view| whole(issuer, view));
+            certificates
+                .extend(shown.map(|shown| v1::Certificate { chain_pem: String::new(), ..shown }));
+        }
+        Ok(Response::new(v1::ListCertificatesResponse { certificates }))
     }
 
     async fn get_certificate(&self, request: Request<v1::GetCertificateRequest>) -> Answer {

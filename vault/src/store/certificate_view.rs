@@ -38,6 +38,11 @@ pub struct CertificateView {
 pub trait CertificateViews: Send + Sync {
     /// One certificate.
     async fn certificate_view(&self, name: &CertificateName) -> Result<Option<CertificateView>>;
-    /// Every certificate, by name: as many questions to the database as for one.
-    async fn certificate_views(&self) -> Result<Vec<CertificateView>>;
+    /// The certificates behind this one, by name, or from the first on; so many at most. As many questions to
+    /// the database as for one.
+    async fn certificate_views(
+        &self,
+        after: Option<&CertificateName>,
+        limit: u32,
+    ) -> Result<Vec<CertificateView>>;
 }

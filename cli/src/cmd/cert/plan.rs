@@ -12,9 +12,6 @@ use crate::error::{Error, Result};
 use crate::output::{self, Row};
 use crate::plot::{self, Day};
 
-/// The longest answer, in bytes: a million orders.
-const LONGEST_PLAN: usize = 256 << 20;
-
 /// How far to look, and where to draw.
 #[derive(Debug, Args)]
 pub struct Plan {
@@ -68,8 +65,7 @@ impl From<v1::PlannedOrder> for Planned {
 /// Asks for the plan, draws it where that is wanted, and shows it.
 pub(super) async fn run(context: &Context, client: &Client, args: Plan) -> Result<()> {
     let request = v1::PlanRequest { days: args.days };
-    let mut certificates = client.certificates().max_decoding_message_size(LONGEST_PLAN);
-    let plan = certificates.plan(call(request)).await?.into_inner();
+    let plan = client.certificates().plan(call(request)).await?.into_inner();
     if let Some(file) = &args.plot {
         draw(&plan, args.days, file)?;
     }

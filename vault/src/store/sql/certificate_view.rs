@@ -16,7 +16,7 @@ use crate::store::{
     CertificateRecord, CertificateView, CertificateViews, DeploymentRecord, OrderState, RolledOut,
 };
 
-/// A certificate and what there is once for it at most; then `WHERE` or `ORDER BY`.
+/// Certificates, and what there is once for each at most.
 macro_rules! certificates {
     ($rest:literal) => {
         concat!(
@@ -141,14 +141,30 @@ impl CertificateViews for SqlStore {
         Ok(join(one, rolled_out(&its)?, deployments).pop())
     }
 
-    async fn certificate_views(&self) -> Result<Vec<CertificateView>> {
+    async fn certificate_views(
+        &self,
+        after: Option<&CertificateName>,
+        limit: u32,
+    ) -> Result<Vec<CertificateView>> {
         let failed = |e| fail("read", "certificates", e);
-        let every = sqlx::query(certificates!("ORDER BY c.name"))
+        let after = after.map(ToString::to_string).unwrap_or_default();
+        let some = sqlx::query(certificates!("WHERE c.name > $1 ORDER BY c.name LIMIT $2"))
+            .bind(after.clone())
+            .bind(i64::from(limit))
             .fetch_all(&self.reads)
             .await
             .map_err(failed)?;
-        let theirs = sqlx::query(rollouts!("")).fetch_all(&self.reads).await.map_err(failed)?;
-        let deployments = self.every_deployment().await?;
-        Ok(join(all(&every, read)?, rolled_out(&theirs)?, deployments))
+        let some = all(&some, read)?;
+        let Some(last) = some.last().map(|view| view.certificate.name.to_string()) else {
+            return Ok(some);
+        };
+        let theirs = sqlx::query(rollouts!("WHERE r.certificate > $1 AND r.certificate <= $2"))
+            .bind(after.clone())
+            .bind(last.clone())
+            .fetch_all(&self.reads)
+            .await
+            .map_err(failed)?;
+        let deployments = self.deployments_between(after, last).await?;
+        Ok(join(some, rolled_out(&theirs)?, deployments))
     }
 }

@@ -138,11 +138,20 @@ impl SqlStore {
         all(&rows, read)
     }
 
-    pub(super) async fn every_deployment(&self) -> Result<Vec<DeploymentRecord>> {
-        let rows = sqlx::query("SELECT * FROM deployments ORDER BY agent")
-            .fetch_all(&self.reads)
-            .await
-            .map_err(|e| fail("read", "deployments", e))?;
+    /// Those of the certificates behind one name up to another.
+    pub(super) async fn deployments_between(
+        &self,
+        after: String,
+        last: String,
+    ) -> Result<Vec<DeploymentRecord>> {
+        let rows = sqlx::query(
+            "SELECT * FROM deployments WHERE certificate > $1 AND certificate <= $2 ORDER BY agent",
+        )
+        .bind(after)
+        .bind(last)
+        .fetch_all(&self.reads)
+        .await
+        .map_err(|e| fail("read", "deployments", e))?;
         all(&rows, read)
     }
 }
