@@ -17,12 +17,17 @@ pub fn sql(vault: &Vault, statement: &str) {
     });
 }
 
+/// The numbers from one to `count`, as `n(i)`.
+fn numbers(count: u32) -> String {
+    format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
+}
+
 /// Adds agents that never were, a kilobyte each: rows that hardly get smaller.
 pub fn agents(vault: &Vault, count: u32) {
     let rows = format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-         INSERT INTO agents (name, status, software_version, created_at)
-         SELECT 'web' || i, 'active', hex(randomblob(500)), i FROM n"
+        "{} INSERT INTO agents (name, status, software_version, created_at)
+         SELECT 'web' || i, 'active', hex(randomblob(500)), i FROM n",
+        numbers(count)
     );
     sql(vault, &rows);
 }
@@ -41,9 +46,7 @@ pub fn certificates(vault: &Vault, count: u32) {
          VALUES ('many', 'https://ca.example/directory', 'deactivated', '[]',
                  '018f0000-0000-7000-8000-000000000001', 1)",
     );
-    let numbers = format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
-    );
+    let numbers = numbers(count);
     let never = "9000000000000000";
     sql(
         vault,

@@ -1,13 +1,11 @@
 //! What CAs say of when to renew.
 
 use time::Duration;
-use vault::store::{
-    Certificates as _, RenewalInfoRecord, RenewalInfos as _, VersionRecord, sql::SqlStore,
-};
+use vault::store::{Certificates as _, RenewalInfoRecord, RenewalInfos as _, sql::SqlStore};
 use vault_proto::ids::CertificateName;
 
 use super::{
-    records::{certificate, name, order, put_account, start, version},
+    records::{certificate, issue_next, name, order, put_account, start},
     world::World,
 };
 
@@ -19,21 +17,11 @@ promises! {
     what_was_said_goes_with_its_certificate
 }
 
-/// Issues the next version of certificate `shop`; it is to be renewed in sixty days.
-async fn issue(store: &SqlStore, shop: &CertificateName) -> VersionRecord {
-    let shop = store.certificate(shop).await.unwrap().unwrap();
-    let order = order(&shop);
-    store.insert_order(&order).await.unwrap();
-    let version = version(&order);
-    store.record_issuance(order.id, &version, start() + Duration::days(60)).await.unwrap();
-    version
-}
-
 async fn put_shop(store: &SqlStore) -> CertificateName {
     put_account(store).await;
     let shop = certificate("shop");
     store.insert_certificate(&shop, &[]).await.unwrap();
-    issue(store, &shop.name).await;
+    issue_next(store, &shop.name).await;
     shop.name
 }
 
@@ -72,7 +60,7 @@ async fn what_was_said_is_kept_for_the_version_in_force_only(world: World) {
     let planned = store.certificate(&shop).await.unwrap().unwrap();
     assert_eq!(Some(planned.renew_at), renew_at);
     // It was renewed while its CA was asked.
-    issue(store, &shop).await;
+    issue_next(store, &shop).await;
     let before = store.certificate(&shop).await.unwrap();
     assert!(!store.keep_renewal_info(&said(1), renew_at, start()).await.unwrap());
     assert!(!store.keep_renewal_info(&said(1), None, start()).await.unwrap());
@@ -117,7 +105,7 @@ async fn a_ca_is_asked_about_what_is_in_force_and_in_date_when_it_is_time_to(wor
     assert_eq!(due(start() + Duration::hours(6)).await, *all);
     assert!(due(start() + Duration::days(90)).await.is_empty(), "it has ended");
     // A version that is new was never asked about.
-    issue(store, &shop).await;
+    issue_next(store, &shop).await;
     assert_eq!(due(start()).await, *all);
     store.revoke_version(&shop, 2, "superseded", None).await.unwrap();
     assert!(due(start()).await.is_empty(), "it is revoked");
@@ -132,14 +120,14 @@ async fn that_nothing_is_replaced_any_more_is_kept_with_its_version(world: World
     // Whoever had read it before knows nothing of that.
     store.keep_renewal_info(&said(1), None, start()).await.unwrap();
     assert!(refused().await);
-    issue(store, &shop).await;
+    issue_next(store, &shop).await;
     store.keep_renewal_info(&said(2), None, start()).await.unwrap();
     assert!(!refused().await);
     store.refuse_replaces(&shop, 2, start()).await.unwrap();
     let kept = RenewalInfoRecord { replaces_refused: true, ..said(2) };
     assert_eq!(store.renewal_info(&shop).await.unwrap(), Some(kept));
     // Of a version before, nothing stays.
-    issue(store, &shop).await;
+    issue_next(store, &shop).await;
     store.refuse_replaces(&shop, 3, start()).await.unwrap();
     let row = store.renewal_info(&shop).await.unwrap().unwrap();
     assert_eq!((row.version, row.window, row.next_check_at), (3, None, start()));

@@ -9,7 +9,7 @@ use vault::store::{
 use vault_proto::ids::{AgentName, CertificateName};
 
 use super::{
-    records::{name, order, put_account, put_agents, put_certificates, start, version},
+    records::{issue_next, name, order, put_account, put_agents, put_certificates, start},
     world::World,
 };
 
@@ -17,16 +17,6 @@ promises! {
     what_is_shown_is_what_the_parts_say
     what_was_said_of_another_version_is_not_shown
     a_fleet_is_read_as_each_of_its_certificates_is
-}
-
-/// Issues the next version.
-async fn issue(store: &SqlStore, certificate: &CertificateName) -> VersionRecord {
-    let certificate = store.certificate(certificate).await.unwrap().unwrap();
-    let order = order(&certificate);
-    store.insert_order(&order).await.unwrap();
-    let issued = version(&order);
-    store.record_issuance(order.id, &issued, start() + Duration::days(60)).await.unwrap();
-    issued
 }
 
 /// Keeps something of each kind that is kept of a version.
@@ -99,8 +89,8 @@ async fn what_is_shown_is_what_the_parts_say(world: World) {
     };
     assert_eq!(declared.deployments.len(), 2);
     assert_eq!(shown(store, &shop).await, declared);
-    issue(store, &shop).await;
-    let second = issue(store, &shop).await;
+    issue_next(store, &shop).await;
+    let second = issue_next(store, &shop).await;
     watch(store, &second).await;
     let open = order(&store.certificate(&shop).await.unwrap().unwrap());
     store.insert_order(&open).await.unwrap();
@@ -125,10 +115,10 @@ async fn what_is_shown_is_what_the_parts_say(world: World) {
 async fn what_was_said_of_another_version_is_not_shown(world: World) {
     let store = &world.store;
     let (shop, _) = put_shop(store).await;
-    let first = issue(store, &shop).await;
+    let first = issue_next(store, &shop).await;
     watch(store, &first).await;
     assert!(shown(store, &shop).await.check.is_some());
-    let second = issue(store, &shop).await;
+    let second = issue_next(store, &shop).await;
     let view = shown(store, &shop).await;
     assert_eq!(view.version.map(|version| version.version), Some(second.version));
     assert_eq!((view.renewal_info, view.check, view.staple_next_update), (None, None, None));
@@ -144,10 +134,10 @@ async fn a_fleet_is_read_as_each_of_its_certificates_is(world: World) {
     let (shop, agents) = put_shop(store).await;
     let others = put_certificates(store, &["api", "web"]).await;
     store.insert_deployment(&others[1], &agents[1], start()).await.unwrap();
-    issue(store, &shop).await;
-    let second = issue(store, &shop).await;
+    issue_next(store, &shop).await;
+    let second = issue_next(store, &shop).await;
     watch(store, &second).await;
-    let first = issue(store, &others[1]).await;
+    let first = issue_next(store, &others[1]).await;
     watch(store, &first).await;
     let mut each = Vec::new();
     for name in [&others[0], &shop, &others[1]] {

@@ -158,6 +158,12 @@ fn whole(issuer: &Issuer, view: CertificateView) -> v1::Certificate {
     }
 }
 
+/// A certificate as it is shown now.
+async fn shown(context: &Context, name: &CertificateName) -> Result<v1::Certificate> {
+    let issuer = &context.rooms()?.issuer;
+    Ok(whole(issuer, issuer.view(name).await?))
+}
+
 impl Certificates {
     async fn answer(&self, name: &CertificateName) -> Answer {
         let issuer = &self.0.rooms()?.issuer;
@@ -168,8 +174,7 @@ impl Certificates {
 
     /// One that was changed just now. What it waits for is not known before the runner has looked.
     async fn changed(&self, name: &CertificateName) -> Answer {
-        let issuer = &self.0.rooms()?.issuer;
-        Ok(Response::new(whole(issuer, issuer.view(name).await?)))
+        Ok(Response::new(shown(&self.0, name).await?))
     }
 }
 
@@ -251,11 +256,7 @@ impl CertificateService for Certificates {
                     () = sender.closed() => return,
                     () = context.stopping.cancelled() => return,
                 }
-                let look = async {
-                    let issuer = &context.rooms()?.issuer;
-                    Ok::<_, Error>(whole(issuer, issuer.view(&name).await?))
-                };
-                match look.await {
+                match shown(&context, &name).await {
                     Ok(now) if now == seen => {}
                     Ok(now) => {
                         seen = now.clone();
@@ -294,7 +295,7 @@ impl CertificateService for Certificates {
         let action = Action::CertificateManage;
         let renewed = self.0.audited(&who, action, &resource, detail, change).await?;
         rooms.wake.notify_one();
-        self.changed(&renewed.name).await
+        Ok(Response::new(whole(&rooms.issuer, renewed)))
     }
 
     async fn revoke_certificate(&self, request: Request<v1::RevokeCertificateRequest>) -> Answer {

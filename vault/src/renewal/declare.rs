@@ -155,12 +155,12 @@ impl Issuer {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn renew(&self, name: &CertificateName, force: bool) -> Result<CertificateRecord> {
+    pub async fn renew(&self, name: &CertificateName, force: bool) -> Result<CertificateView> {
         if self.store.make_due(name, self.clock.now(), force).await? {
             // No agent gets to see it.
             self.hub.bump(name);
         }
-        self.certificate(name).await
+        self.view(name).await
     }
 
     /// Forgets a certificate that is deployed nowhere and destroys its HSM key with all that came

@@ -39,7 +39,7 @@ fn read_view(row: &Columns<'_>) -> Result<AgentView> {
         None => certificate.current_version,
     };
     Ok(AgentView {
-        deployment: deployments::read_with(row, "deployment_status")?,
+        deployment: deployments::read(&row.under("d_"))?,
         order,
         wanted_version,
         is_stapled: row.int::<i64>("staples")? > 0,
@@ -55,8 +55,9 @@ impl AgentViews for SqlStore {
         agent: &AgentName,
     ) -> Result<Option<AgentView>> {
         let row = sqlx::query(
-            "SELECT c.*, d.certificate, d.agent, d.held_version, d.status AS deployment_status,
-                    d.detail, d.updated_at, o.id AS order_id, o.state AS order_state,
+            "SELECT c.*, d.certificate AS d_certificate, d.agent AS d_agent,
+                    d.held_version AS d_held_version, d.status AS d_status, d.detail AS d_detail,
+                    d.updated_at AS d_updated_at, o.id AS order_id, o.state AS order_state,
                     r.state AS rollout_state, r.version AS rollout_version,
                     COALESCE(a.wanted_version, r.base) AS rollout_wanted,
                     (SELECT COUNT(*) FROM staples s WHERE s.certificate = c.name) AS staples

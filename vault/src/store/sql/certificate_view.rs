@@ -12,9 +12,7 @@ use super::{
     versions,
 };
 use crate::error::Result;
-use crate::store::{
-    CertificateRecord, CertificateView, CertificateViews, DeploymentRecord, OrderState, RolledOut,
-};
+use crate::store::{CertificateRecord, CertificateView, CertificateViews, OrderState, RolledOut};
 
 /// Certificates, and what there is once for each at most.
 macro_rules! certificates {
@@ -48,15 +46,13 @@ macro_rules! certificates {
 }
 
 /// Rollouts with what each agent is sent. One statement sees one moment in either database; two would not.
-macro_rules! rollouts {
-    ($rest:literal) => {
-        concat!(
-            "SELECT r.*, a.agent, a.wanted_version FROM rollouts r
-             LEFT JOIN rollout_agents a ON a.certificate = r.certificate ",
-            $rest
-        )
-    };
-}
+const ROLLOUTS: &str = "SELECT r.*, a.agent, a.wanted_version FROM rollouts r
+     LEFT JOIN rollout_agents a ON a.certificate = r.certificate
+     WHERE r.certificate >= $1 AND r.certificate <= $2";
+
+/// Where certificates go.
+const DEPLOYMENTS: &str = "SELECT * FROM deployments WHERE certificate >= $1 AND certificate <= $2
+     ORDER BY agent";
 
 /// Reads what there is once, where it is there.
 fn read(row: &Columns<'_>) -> Result<CertificateView> {
@@ -99,46 +95,43 @@ fn rolled_out(rows: &[AnyRow]) -> Result<HashMap<CertificateName, RolledOut>> {
     Ok(read)
 }
 
-/// Puts together what belongs to the same certificate.
-fn join(
-    views: Vec<CertificateView>,
-    mut rolled_out: HashMap<CertificateName, RolledOut>,
-    deployments: Vec<DeploymentRecord>,
-) -> Vec<CertificateView> {
-    let mut deployed: HashMap<_, Vec<_>> = HashMap::new();
-    for deployment in deployments {
-        deployed.entry(deployment.certificate.clone()).or_default().push(deployment);
+impl SqlStore {
+    /// Adds what there may be several of to certificates that are in the order of their names, with none left
+    /// out between the first and the last.
+    async fn whole(&self, views: Vec<CertificateView>) -> Result<Vec<CertificateView>> {
+        let failed = |e| fail("read", "where certificates go", e);
+        let (Some(first), Some(last)) = (views.first(), views.last()) else { return Ok(views) };
+        let ends = [first, last].map(|view| view.certificate.name.to_string());
+        let between = |query: &'static str| {
+            let [first, last] = ends.clone();
+            sqlx::query(query).bind(first).bind(last).fetch_all(&self.reads)
+        };
+        let mut rolled_out = rolled_out(&between(ROLLOUTS).await.map_err(failed)?)?;
+        let mut deployed: HashMap<_, Vec<_>> = HashMap::new();
+        for deployment in all(&between(DEPLOYMENTS).await.map_err(failed)?, deployments::read)? {
+            deployed.entry(deployment.certificate.clone()).or_default().push(deployment);
+        }
+        let whole = |view: CertificateView| {
+            let CertificateRecord { name, current_version, .. } = &view.certificate;
+            // One of a version that was issued since the certificate was read says nothing of it.
+            let rolled_out =
+                rolled_out.remove(name).filter(|r| r.rollout.version == *current_version);
+            let deployments = deployed.remove(name).unwrap_or_default();
+            CertificateView { rolled_out, deployments, ..view }
+        };
+        Ok(views.into_iter().map(whole).collect())
     }
-    let whole = |view: CertificateView| {
-        let CertificateRecord { name, current_version, .. } = &view.certificate;
-        // One of a version that was issued since the certificate was read says nothing of it.
-        let rolled_out = rolled_out.remove(name).filter(|r| r.rollout.version == *current_version);
-        let deployments = deployed.remove(name).unwrap_or_default();
-        CertificateView { rolled_out, deployments, ..view }
-    };
-    views.into_iter().map(whole).collect()
 }
 
 #[async_trait]
 impl CertificateViews for SqlStore {
     async fn certificate_view(&self, name: &CertificateName) -> Result<Option<CertificateView>> {
-        let failed = |e| fail("read", &format!("certificate {name}"), e);
         let one = sqlx::query(certificates!("WHERE c.name = $1"))
             .bind(name.to_string())
             .fetch_all(&self.reads)
             .await
-            .map_err(failed)?;
-        let one = all(&one, read)?;
-        if one.is_empty() {
-            return Ok(None);
-        }
-        let its = sqlx::query(rollouts!("WHERE r.certificate = $1"))
-            .bind(name.to_string())
-            .fetch_all(&self.reads)
-            .await
-            .map_err(failed)?;
-        let deployments = self.deployments_by(deployments::OF, name.to_string()).await?;
-        Ok(join(one, rolled_out(&its)?, deployments).pop())
+            .map_err(|e| fail("read", &format!("certificate {name}"), e))?;
+        Ok(self.whole(all(&one, read)?).await?.pop())
     }
 
     async fn certificate_views(
@@ -146,25 +139,12 @@ impl CertificateViews for SqlStore {
         after: Option<&CertificateName>,
         limit: u32,
     ) -> Result<Vec<CertificateView>> {
-        let failed = |e| fail("read", "certificates", e);
-        let after = after.map(ToString::to_string).unwrap_or_default();
         let some = sqlx::query(certificates!("WHERE c.name > $1 ORDER BY c.name LIMIT $2"))
-            .bind(after.clone())
+            .bind(after.map(ToString::to_string).unwrap_or_default())
             .bind(i64::from(limit))
             .fetch_all(&self.reads)
             .await
-            .map_err(failed)?;
-        let some = all(&some, read)?;
-        let Some(last) = some.last().map(|view| view.certificate.name.to_string()) else {
-            return Ok(some);
-        };
-        let theirs = sqlx::query(rollouts!("WHERE r.certificate > $1 AND r.certificate <= $2"))
-            .bind(after.clone())
-            .bind(last.clone())
-            .fetch_all(&self.reads)
-            .await
-            .map_err(failed)?;
-        let deployments = self.deployments_between(after, last).await?;
-        Ok(join(some, rolled_out(&theirs)?, deployments))
+            .map_err(|e| fail("read", "certificates", e))?;
+        self.whole(all(&some, read)?).await
     }
 }

@@ -406,7 +406,8 @@ impl Certificates for SqlStore {
     }
 
     async fn deployments_of(&self, certificate: &CertificateName) -> Result<Vec<DeploymentRecord>> {
-        self.deployments_by(deployments::OF, certificate.to_string()).await
+        let query = "SELECT * FROM deployments WHERE certificate = $1 ORDER BY agent";
+        self.deployments_by(query, certificate.to_string()).await
     }
 
     async fn deployments_on(&self, agent: &AgentName) -> Result<Vec<DeploymentRecord>> {

@@ -13,20 +13,12 @@ use crate::store::{DeploymentRecord, DeploymentStatus};
 pub(super) const INSERT: &str = "INSERT INTO deployments (certificate, agent, held_version, status,
      detail, updated_at) VALUES ($1, $2, 0, $3, '', $4) ON CONFLICT DO NOTHING";
 
-/// Those of one certificate.
-pub(super) const OF: &str = "SELECT * FROM deployments WHERE certificate = $1 ORDER BY agent";
-
-fn read(row: &Columns<'_>) -> Result<DeploymentRecord> {
-    read_with(row, "status")
-}
-
-/// Reads a row whose column for the status has this name: other tables in it have one, too.
-pub(super) fn read_with(row: &Columns<'_>, status: &str) -> Result<DeploymentRecord> {
+pub(super) fn read(row: &Columns<'_>) -> Result<DeploymentRecord> {
     Ok(DeploymentRecord {
         certificate: row.parsed("certificate")?,
         agent: row.parsed("agent")?,
         held_version: row.int("held_version")?,
-        status: row.parsed(status)?,
+        status: row.parsed("status")?,
         detail: row.text("detail")?,
         updated_at: row.time("updated_at")?,
     })
@@ -135,23 +127,6 @@ impl SqlStore {
             .fetch_all(&self.reads)
             .await
             .map_err(|e| fail("read", "deployments", e))?;
-        all(&rows, read)
-    }
-
-    /// Those of the certificates behind one name up to another.
-    pub(super) async fn deployments_between(
-        &self,
-        after: String,
-        last: String,
-    ) -> Result<Vec<DeploymentRecord>> {
-        let rows = sqlx::query(
-            "SELECT * FROM deployments WHERE certificate > $1 AND certificate <= $2 ORDER BY agent",
-        )
-        .bind(after)
-        .bind(last)
-        .fetch_all(&self.reads)
-        .await
-        .map_err(|e| fail("read", "deployments", e))?;
         all(&rows, read)
     }
 }
