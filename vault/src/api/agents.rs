@@ -16,7 +16,7 @@ use vault_proto::{
 use super::{Context, convert};
 use crate::error::{Error, Result};
 use crate::policy::Action;
-use crate::store::{AgentRecord, AgentStatus};
+use crate::store::{AgentRecord, AgentStatus, AgentSummary};
 use crate::x509::ca;
 
 /// How long a join token is good for where the operator does not say, in seconds.
@@ -33,19 +33,18 @@ pub(super) fn token_hash(token: &str) -> Vec<u8> {
 }
 
 impl Agents {
-    async fn find(&self, name: &AgentName) -> Result<AgentRecord> {
+    async fn find(&self, name: &AgentName) -> Result<AgentSummary> {
         let missing = || {
             Error::not_found("find", format!("agent {name}"), "the vault has no such agent")
                 .hint("`vaultctl agent list` shows what there is")
         };
-        self.0.store.agent(name).await?.ok_or_else(missing)
+        self.0.store.agent_summary(name).await?.ok_or_else(missing)
     }
 
-    async fn whole(&self, agent: AgentRecord) -> Result<v1::Agent> {
+    fn shown(&self, summary: AgentSummary) -> Result<v1::Agent> {
+        let AgentSummary { agent, windows, certificates } = summary;
         let rooms = self.0.rooms()?;
-        let deployments = self.0.store.deployments_on(&agent.name).await?;
         let spiffe_id = rooms.identities.spiffe_id(Identity::Agent(agent.name.clone()))?;
-        let windows = self.0.store.agent_windows(&agent.name).await?;
         Ok(v1::Agent {
             windows: windows.iter().map(ToString::to_string).collect(),
             spiffe_id: spiffe_id.to_string(),
@@ -54,7 +53,7 @@ impl Agents {
             last_seen_at: agent.last_seen_at.map(convert::timestamp),
             identity_not_after: agent.identity_not_after.map(convert::timestamp),
             software_version: agent.software_version,
-            certificates: deployments.into_iter().map(|d| d.certificate.to_string()).collect(),
+            certificates: certificates.iter().map(ToString::to_string).collect(),
             name: agent.name.to_string(),
         })
     }
@@ -126,11 +125,9 @@ impl AgentService for Agents {
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
         let who = self.0.principal(&request).await?;
         self.0.allow(&who, Action::AgentRead, "agent/*").await?;
-        let mut agents = Vec::new();
-        for agent in self.0.store.agents().await? {
-            agents.push(self.whole(agent).await?);
-        }
-        Ok(Response::new(v1::ListAgentsResponse { agents }))
+        let summaries = self.0.store.agent_summaries().await?;
+        let agents: Result<_> = summaries.into_iter().map(|agent| self.shown(agent)).collect();
+        Ok(Response::new(v1::ListAgentsResponse { agents: agents? }))
     }
 
     async fn get_agent(
@@ -141,7 +138,7 @@ impl AgentService for Agents {
         let name: AgentName = request.into_inner().name.parse().map_err(Error::from)?;
         self.0.allow(&who, Action::AgentRead, &format!("agent/{name}")).await?;
         let agent = self.find(&name).await?;
-        Ok(Response::new(self.whole(agent).await?))
+        Ok(Response::new(self.shown(agent)?))
     }
 
     async fn evict_agent(
@@ -162,7 +159,7 @@ impl AgentService for Agents {
         let (resource, detail) = (format!("agent/{name}"), json!({ "change": "evict" }));
         self.0.audited(&who, Action::AgentManage, &resource, detail, evict).await?;
         let agent = self.find(&name).await?;
-        Ok(Response::new(self.whole(agent).await?))
+        Ok(Response::new(self.shown(agent)?))
     }
 
     async fn update_agent(
@@ -182,6 +179,6 @@ impl AgentService for Agents {
         self.0.audited(&who, Action::AgentManage, &resource, detail, update).await?;
         self.0.rooms()?.wake.notify_one();
         let agent = self.find(&name).await?;
-        Ok(Response::new(self.whole(agent).await?))
+        Ok(Response::new(self.shown(agent)?))
     }
 }

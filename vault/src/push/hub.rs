@@ -16,6 +16,7 @@ use vault_proto::ids::{AgentName, CertificateName};
 
 use super::Changes;
 use super::changes::Pending;
+use super::presented::Presented;
 use crate::acme::{Challenge, ChallengePresenter};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -33,8 +34,7 @@ pub struct Hub {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
     sessions: Mutex<HashMap<AgentName, Handle>>,
-    /// What agents said of challenges; `Err` holds the reason of a nack.
-    presented: Mutex<HashMap<(AgentName, String), Result<(), String>>>,
+    presented: Presented,
     next_session: AtomicU64,
     /// Certificates whose rollouts have to be looked at.
     pub(super) rollouts: Pending,
@@ -44,8 +44,6 @@ pub struct Hub {
     watched: Mutex<HashMap<CertificateName, watch::Sender<u64>>>,
     /// Counts the changes of all of them.
     revision: watch::Sender<u64>,
-    /// Counts what agents said of challenges, and their comings and goings.
-    heard: watch::Sender<u64>,
     /// Counts sessions that were ended because their agents may not have any.
     closings: watch::Sender<u64>,
 }
@@ -81,13 +79,12 @@ impl Hub {
             store,
             clock,
             sessions: Mutex::default(),
-            presented: Mutex::default(),
+            presented: Presented::default(),
             next_session: AtomicU64::new(1),
             rollouts: Pending::default(),
             patience,
             watched: Mutex::default(),
             revision: watch::Sender::new(0),
-            heard: watch::Sender::new(0),
             closings: watch::Sender::new(0),
         })
     }
@@ -102,10 +99,9 @@ impl Hub {
             old.closed.cancel();
         }
         // What was presented on the old connection may not be there any more.
-        self.presented().retain(|(name, _), _| *name != agent);
+        self.presented.forget_agent(&agent);
         // Somebody may be waiting for it.
         self.rollouts.mark_all();
-        count(&self.heard);
         Session { hub: self.clone(), agent, id, pending, closed }
     }
 
@@ -195,9 +191,8 @@ impl Hub {
     ) {
         // Only while the session is open: the entry goes with the next one or with `withdraw`.
         if self.is_connected(agent) {
-            self.presented().insert((agent.clone(), token.to_owned()), outcome);
+            self.presented.note(agent, token, outcome);
         }
-        count(&self.heard);
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<CertificateName, watch::Sender<u64>>> {
@@ -206,34 +201,6 @@ impl Hub {
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<AgentName, Handle>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn presented(&self) -> MutexGuard<'_, HashMap<(AgentName, String), Result<(), String>>> {
-        self.presented.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `Ok(true)` once every agent has every token, `Err` at the first nack.
-    fn all_presented(
-        &self,
-        agents: &BTreeSet<AgentName>,
-        challenges: &[Challenge],
-    ) -> Result<bool> {
-        let presented = self.presented();
-        let mut all = true;
-        for agent in agents {
-            for challenge in challenges {
-                match presented.get(&(agent.clone(), challenge.token.clone())) {
-                    Some(Ok(())) => {}
-                    Some(Err(why)) => {
-                        let subject = format!("agent {agent}");
-                        return Err(Error::verification("present a challenge", subject, why)
-                            .hint("check [http01] or [tls_alpn01] in the agent's configuration"));
-                    }
-                    None => all = false,
-                }
-            }
-        }
-        Ok(all)
     }
 }
 
@@ -244,7 +211,6 @@ fn count(changes: &watch::Sender<u64>) {
 #[async_trait]
 impl ChallengePresenter for Hub {
     async fn present(&self, name: &CertificateName, challenges: &[Challenge]) -> Result<()> {
-        let mut heard = self.heard.subscribe();
         let agents: BTreeSet<AgentName> =
             self.store.deployments_of(name).await?.into_iter().map(|d| d.agent).collect();
         if agents.is_empty() {
@@ -255,15 +221,9 @@ impl ChallengePresenter for Hub {
         for agent in &agents {
             self.mark(agent, name);
         }
-        let waited = tokio::time::timeout(PRESENT_DEADLINE, async {
-            while !self.all_presented(&agents, challenges)? {
-                if heard.changed().await.is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        })
-        .await;
+        let tokens: Vec<_> = challenges.iter().map(|challenge| challenge.token.clone()).collect();
+        let waited = self.presented.wait(&agents, &tokens);
+        let waited = tokio::time::timeout(PRESENT_DEADLINE, waited).await;
         waited.unwrap_or_else(|_| {
             let silent: Vec<_> = agents.iter().filter(|a| !self.is_connected(a)).collect();
             let why = match silent.first() {
@@ -277,7 +237,7 @@ impl ChallengePresenter for Hub {
 
     /// Agents hear of it with what the order comes to, which is soon: a new version or a failure.
     async fn withdraw(&self, _name: &CertificateName, tokens: &[String]) {
-        self.presented().retain(|(_, token), _| !tokens.contains(token));
+        self.presented.forget_tokens(tokens);
     }
 }
 

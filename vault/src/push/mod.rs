@@ -9,6 +9,7 @@ mod changes;
 mod desired;
 mod foreign;
 mod hub;
+mod presented;
 mod report;
 mod rollout;
 mod rollouts;

@@ -4,6 +4,7 @@
 //! exists is a `Conflict`, an update of what does not is a `NotFound`, an unreachable database is
 //! `Unavailable`.
 
+mod agent_summary;
 mod agent_view;
 mod alerts;
 mod certificate_view;
@@ -25,6 +26,7 @@ use url::Url;
 use vault_backup::Table;
 use vault_proto::ids::{AccountName, AgentName, CertificateName, KeyId, OrderId};
 
+pub use agent_summary::{AgentSummaries, AgentSummary};
 pub use agent_view::{AgentView, AgentViews, Concerned, VersionsFor};
 pub use alerts::{AlertKind, AlertRecord, Alerts};
 pub use certificate_view::{CertificateView, CertificateViews};
@@ -50,6 +52,7 @@ pub trait Store:
     + Accounts
     + Certificates
     + AgentViews
+    + AgentSummaries
     + CertificateViews
     + Placements
     + Rollouts

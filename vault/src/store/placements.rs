@@ -123,8 +123,6 @@ pub trait Placements: Send + Sync {
     async fn planned(&self, due_by: Option<OffsetDateTime>) -> Result<Vec<PlannedRecord>>;
     /// The maintenance windows of the agents that certificates go to, agent by agent.
     async fn windows_of_agents(&self) -> Result<Vec<(CertificateName, Vec<MaintenanceWindow>)>>;
-    /// An agent's maintenance windows; none of an agent that there is not.
-    async fn agent_windows(&self, agent: &AgentName) -> Result<Vec<MaintenanceWindow>>;
     /// Sets an agent's maintenance windows; `NotFound` where there is none.
     async fn set_agent_windows(
         &self,

@@ -11,7 +11,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::store::{AgentRecord, AgentSeen, AgentStatus, Agents, IdentityRecord};
 
-fn read(row: &Columns<'_>) -> Result<AgentRecord> {
+pub(super) fn read(row: &Columns<'_>) -> Result<AgentRecord> {
     Ok(AgentRecord {
         name: row.parsed("name")?,
         status: row.parsed("status")?,

@@ -4,6 +4,7 @@
 //! microseconds since 1970, a flag a BIGINT of 0 or 1, a list a TEXT of JSON.
 
 mod accounts;
+mod agent_summary;
 mod agent_view;
 mod agents;
 mod alerts;

@@ -7,7 +7,7 @@ use vault_proto::ids::{AgentName, CertificateName, OrderId};
 
 use super::{
     SqlStore, certificates, fail, one,
-    row::{Columns, all, json, maybe, micros, opt_micros},
+    row::{Columns, all, json, micros, opt_micros},
 };
 use crate::error::{Error, Result};
 use crate::store::{
@@ -201,15 +201,6 @@ impl Placements for SqlStore {
              JOIN agents a ON a.name = d.agent WHERE a.windows <> '[]'";
         let rows = sqlx::query(query).fetch_all(&self.reads).await;
         all(&rows.map_err(|e| fail("read", "maintenance windows", e))?, read_windows)
-    }
-
-    async fn agent_windows(&self, agent: &AgentName) -> Result<Vec<MaintenanceWindow>> {
-        let row = sqlx::query("SELECT windows FROM agents WHERE name = $1")
-            .bind(agent.to_string())
-            .fetch_optional(&self.reads)
-            .await
-            .map_err(|e| fail("read", &format!("agent {agent}"), e))?;
-        Ok(maybe(row, |row| row.json("windows"))?.unwrap_or_default())
     }
 
     async fn set_agent_windows(
