@@ -17,8 +17,9 @@ pub(super) struct Presented(Mutex<Said>);
 
 #[derive(Default)]
 struct Said {
-    /// `Err` holds the reason of a nack.
-    outcomes: HashMap<(AgentName, String), Result<(), String>>,
+    /// By token, then by agent. `Err` holds the reason of a nack.
+    outcomes: HashMap<String, HashMap<AgentName, Result<(), String>>>,
+    /// By token.
     waiting: HashMap<String, Arc<Notify>>,
 }
 
@@ -26,7 +27,7 @@ impl Presented {
     /// Notes what an agent said of a token; whoever waits for that looks.
     pub(super) fn note(&self, agent: &AgentName, token: &str, outcome: Result<(), String>) {
         let mut said = self.said();
-        said.outcomes.insert((agent.clone(), token.to_owned()), outcome);
+        said.outcomes.entry(token.to_owned()).or_default().insert(agent.clone(), outcome);
         if let Some(waiting) = said.waiting.get(token) {
             waiting.notify_one();
         }
@@ -34,12 +35,18 @@ impl Presented {
 
     /// Forgets what an agent said.
     pub(super) fn forget_agent(&self, agent: &AgentName) {
-        self.said().outcomes.retain(|(name, _), _| name != agent);
+        self.said().outcomes.retain(|_, by_agent| {
+            by_agent.remove(agent);
+            !by_agent.is_empty()
+        });
     }
 
     /// Forgets what was said of tokens.
     pub(super) fn forget_tokens(&self, tokens: &[String]) {
-        self.said().outcomes.retain(|(_, token), _| !tokens.contains(token));
+        let mut said = self.said();
+        for token in tokens {
+            said.outcomes.remove(token);
+        }
     }
 
     /// Waits until every agent has every token.
@@ -48,9 +55,8 @@ impl Presented {
     /// `Verification` at the first nack.
     pub(super) async fn wait(&self, agents: &BTreeSet<AgentName>, tokens: &[String]) -> Result<()> {
         let heard = Arc::<Notify>::default();
-        for token in tokens {
-            self.said().waiting.insert(token.clone(), heard.clone());
-        }
+        let waits = tokens.iter().map(|token| (token.clone(), heard.clone()));
+        self.said().waiting.extend(waits);
         let _waiting = Waiting { presented: self, tokens, heard: &heard };
         while !self.is_everywhere(agents, tokens)? {
             heard.notified().await;
@@ -61,9 +67,10 @@ impl Presented {
     fn is_everywhere(&self, agents: &BTreeSet<AgentName>, tokens: &[String]) -> Result<bool> {
         let said = self.said();
         let mut everywhere = true;
-        for agent in agents {
-            for token in tokens {
-                match said.outcomes.get(&(agent.clone(), token.clone())) {
+        for token in tokens {
+            let by_agent = said.outcomes.get(token);
+            for agent in agents {
+                match by_agent.and_then(|by_agent| by_agent.get(agent)) {
                     Some(Ok(())) => {}
                     Some(Err(why)) => {
                         let subject = format!("agent {agent}");

@@ -400,10 +400,8 @@ impl Issuer {
         let certificate = self.certificate(name).await?;
         let now = self.clock.now();
         let attempts = certificate.failed_attempts.saturating_add(1);
-        let not_after = match certificate.current_version {
-            0 => None,
-            version => self.store.version(name, version).await?.map(|v| v.not_after),
-        };
+        let version = self.store.version(name, certificate.current_version).await?;
+        let not_after = version.map(|version| version.not_after);
         let seed = planner::seed(name.as_str(), u64::from(attempts));
         let counted = planner::counted(attempts, acme::is_away(error));
         let at = planner::retry_at(now, counted, not_after, error.retry_after, seed);

@@ -83,10 +83,7 @@ impl Issuer {
         certificate: &CertificateRecord,
         by: &AccountRecord,
     ) -> Result<OrderKind> {
-        let version = match certificate.current_version {
-            0 => None,
-            current => self.store.version(&certificate.name, current).await?,
-        };
+        let version = self.store.version(&certificate.name, certificate.current_version).await?;
         let Some(version) = version else { return Ok(OrderKind::First) };
         let same = version.account == by.name || {
             let before = self.store.account(&version.account).await?;

@@ -206,7 +206,7 @@ pub trait Certificates: Send + Sync {
         version: &VersionRecord,
         renew_at: OffsetDateTime,
     ) -> Result<()>;
-    /// One version.
+    /// One version. None has the number 0, which a certificate has before its first: it is not asked for.
     async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>>;
     /// All versions, newest first.
     async fn versions(&self, name: &CertificateName) -> Result<Vec<VersionRecord>>;

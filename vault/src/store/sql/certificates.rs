@@ -266,6 +266,9 @@ impl Certificates for SqlStore {
     }
 
     async fn version(&self, name: &CertificateName, version: u64) -> Result<Option<VersionRecord>> {
+        if version == 0 {
+            return Ok(None);
+        }
         let query = "SELECT * FROM certificate_versions WHERE certificate = $1 AND version = $2";
         let row = sqlx::query(query)
             .bind(name.to_string())
