@@ -16,6 +16,9 @@ use crate::programs::{Ended, ours, run};
 
 /// Where Debian's softhsm2 has its module.
 pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// How long the vault waits for the HSM and for its audit log where no test is about that: far longer than the
+/// defaults, of which a busy machine needs all for a few RSA keys.
+const DEADLINE: &str = "1m";
 /// The user PIN of every test's token.
 pub const PIN: &str = "1234-test";
 
@@ -51,6 +54,7 @@ uri = "pkcs11:token=vault?module-path={SOFTHSM}"
 pin = {{ file = "{pin}" }}
 so_pin = {{ file = "{so_pin}" }}
 workers = 2
+deadline = "{DEADLINE}"
 [hsm.environment]
 SOFTHSM2_CONF = "{softhsm}"
 [store]
@@ -61,6 +65,7 @@ admin_socket = "{socket}"
 drain = "2s"
 [audit]
 path = "{audit}"
+deadline = "{DEADLINE}"
 [acme]
 request_timeout = "5s"
 [policy]
@@ -106,6 +111,15 @@ trust_domain = "test.example"
     pub fn reconfigure(&mut self, from: &str, to: &str) {
         assert!(self.config.contains(from), "{from} is not in the configuration");
         self.config = self.config.replace(from, to);
+    }
+
+    /// Sets how long the vault waits for the HSM, for the next start.
+    ///
+    /// # Panics
+    /// Where it was set before.
+    pub fn hsm_deadline(&mut self, wanted: &str) {
+        let lines = |deadline: &str| format!("deadline = \"{deadline}\"\n[hsm.environment]\n");
+        self.reconfigure(&lines(DEADLINE), &lines(wanted));
     }
 
     fn command(&self, program: &str, through: &[String]) -> Command {

@@ -112,7 +112,7 @@ async fn sign(
 
 fn vault_with(deadline: &str) -> (Vault, FaultyHsm) {
     let mut vault = Vault::new();
-    vault.reconfigure("workers = 2\n", &format!("workers = 2\ndeadline = \"{deadline}\"\n"));
+    vault.hsm_deadline(deadline);
     let hsm = FaultyHsm::before(&mut vault);
     vault.start();
     vault.ok(&["init"]);

@@ -7,7 +7,7 @@ use std::{thread::sleep, time::Duration};
 
 use testkit::{
     faulty_hsm::FaultyHsm,
-    keyless_world::{DEADLINE, KeylessWorld, Server},
+    keyless_world::{KeylessWorld, Server},
     process::eventually,
     vault::Vault,
 };
@@ -66,7 +66,6 @@ fn rides_out_restarts(server: Server, sync: &str, algorithm: &str) {
 
 fn rides_out_a_lost_hsm(server: Server, sync: &str, fault: &str) {
     let mut vault = vault_that_syncs(sync);
-    vault.reconfigure("workers = 2\n", &format!("workers = 2\ndeadline = \"{DEADLINE}\"\n"));
     let hsm = FaultyHsm::before(&mut vault);
     vault.start();
     vault.ok(&["init"]);
