@@ -1,10 +1,10 @@
-//! What is shown of certificates is what its parts say, however many are read at once.
+//! What is shown of certificates and of agents is what its parts say, however many are read at once.
 
 use time::Duration;
 use vault::store::{
-    CertificateView, CertificateViews as _, Certificates as _, RenewalInfoRecord,
-    RenewalInfos as _, RevocationCheck, RevocationStatus, Revocations as _, Rollouts as _, Staple,
-    VersionRecord, sql::SqlStore,
+    AgentSummaries as _, AgentSummary, Agents as _, CertificateView, CertificateViews as _,
+    Certificates as _, Placements as _, RenewalInfoRecord, RenewalInfos as _, RevocationCheck,
+    RevocationStatus, Revocations as _, Rollouts as _, Staple, VersionRecord, sql::SqlStore,
 };
 use vault_proto::ids::{AgentName, CertificateName};
 
@@ -17,6 +17,7 @@ promises! {
     what_is_shown_is_what_the_parts_say
     what_was_said_of_another_version_is_not_shown
     a_fleet_is_read_as_each_of_its_certificates_is
+    an_agent_is_shown_with_its_windows_and_what_goes_to_it
 }
 
 /// Keeps something of each kind that is kept of a version.
@@ -148,4 +149,31 @@ async fn a_fleet_is_read_as_each_of_its_certificates_is(world: World) {
     assert_eq!(some(Some(&others[0]), 1).await, each[1..2]);
     assert_eq!(some(Some(&shop), 9).await, each[2..]);
     assert_eq!(some(Some(&others[1]), 9).await, []);
+}
+
+async fn an_agent_is_shown_with_its_windows_and_what_goes_to_it(world: World) {
+    let store = &world.store;
+    assert_eq!(store.agent_summaries().await.unwrap(), []);
+    let (shop, agents) = put_shop(store).await;
+    let others = put_certificates(store, &["api", "web"]).await;
+    store.insert_deployment(&others[1], &agents[0], start()).await.unwrap();
+    store.insert_deployment(&others[0], &agents[0], start()).await.unwrap();
+    let agents = [&agents[..], &put_agents(store, &["web3"]).await].concat();
+    let windows = vec!["Sat 02:00-04:00".parse().unwrap(), "daily 01:00-01:30".parse().unwrap()];
+    store.set_agent_windows(&agents[1], &windows).await.unwrap();
+    let certificates =
+        [vec![others[0].clone(), shop.clone(), others[1].clone()], vec![shop], vec![]];
+    let mut each = Vec::new();
+    for (agent, certificates) in agents.iter().zip(certificates) {
+        let windows = if *agent == agents[1] { windows.clone() } else { Vec::new() };
+        let agent = store.agent(agent).await.unwrap().unwrap();
+        let summary = AgentSummary { agent, windows, certificates };
+        assert_eq!(
+            store.agent_summary(&summary.agent.name).await.unwrap().as_ref(),
+            Some(&summary)
+        );
+        each.push(summary);
+    }
+    assert_eq!(store.agent_summaries().await.unwrap(), each);
+    assert_eq!(store.agent_summary(&name("missing")).await.unwrap(), None);
 }

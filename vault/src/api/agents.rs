@@ -32,13 +32,19 @@ pub(super) fn token_hash(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
 }
 
+fn missing(name: &AgentName) -> Error {
+    Error::not_found("find", format!("agent {name}"), "the vault has no such agent")
+        .hint("`vaultctl agent list` shows what there is")
+}
+
 impl Agents {
+    /// Refuses a name that no agent has.
+    async fn require(&self, name: &AgentName) -> Result<()> {
+        self.0.store.agent(name).await?.map(drop).ok_or_else(|| missing(name))
+    }
+
     async fn find(&self, name: &AgentName) -> Result<AgentSummary> {
-        let missing = || {
-            Error::not_found("find", format!("agent {name}"), "the vault has no such agent")
-                .hint("`vaultctl agent list` shows what there is")
-        };
-        self.0.store.agent_summary(name).await?.ok_or_else(missing)
+        self.0.store.agent_summary(name).await?.ok_or_else(|| missing(name))
     }
 
     fn shown(&self, summary: AgentSummary) -> Result<v1::Agent> {
@@ -149,7 +155,7 @@ impl AgentService for Agents {
         let name: AgentName = request.into_inner().name.parse().map_err(Error::from)?;
         let rooms = self.0.rooms()?;
         let evict = async {
-            self.find(&name).await?;
+            self.require(&name).await?;
             let spiffe_id = rooms.identities.spiffe_id(Identity::Agent(name.clone()))?;
             let now = self.0.clock.now();
             self.0.store.evict_agent(&name, &spiffe_id.to_string(), now).await?;
@@ -171,7 +177,7 @@ impl AgentService for Agents {
         let name: AgentName = request.name.parse().map_err(Error::from)?;
         let windows = convert::windows(&request.windows)?;
         let update = async {
-            self.find(&name).await?;
+            self.require(&name).await?;
             self.0.store.set_agent_windows(&name, &windows).await
         };
         let detail = json!({ "change": "update", "windows": windows });
