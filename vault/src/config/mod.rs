@@ -18,7 +18,7 @@ pub use dns::{DnsProvider, DnsServer};
 pub use dns_kinds::{DNS_KINDS, DnsKind};
 pub use limits::{CaLimits, Rate};
 pub use monitor::{Monitor, MonitoredCa};
-pub use parse::{Fault, load, parse};
+pub use parse::{load, parse};
 pub use secret::SecretSource;
 
 /// Everything `vaultd` is told.

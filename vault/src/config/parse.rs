@@ -1,30 +1,13 @@
 //! From text to [`Config`], collecting every fault on the way.
 
-use std::{fmt, fs, path::Path};
+use std::{fs, path::Path};
 
-use serde::de::DeserializeOwned;
-use toml::{Spanned, de::DeTable, de::DeValue};
+use vault_config::{Fault, Reader};
+use vault_proto::ids::{Identity, SpiffeId};
 
-use super::Config;
+use super::{CaLimits, Config};
 use crate::error::{Error, Result};
-
-/// One thing wrong with a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Line from 1; 0 where the fault is that something is not there at all.
-    pub line: usize,
-    /// What is wrong.
-    pub what: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => f.write_str(&self.what),
-            line => write!(f, "line {line}: {}", self.what),
-        }
-    }
-}
+use crate::keystore::pkcs11::TokenUri;
 
 const TABLES: &[&str] =
     &["hsm", "store", "listen", "audit", "backup", "acme", "monitor", "policy", "rollout"];
@@ -51,193 +34,78 @@ pub fn load(path: &Path) -> Result<Config> {
 /// # Errors
 /// Every fault, in the order of their lines.
 pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
-    let document = DeTable::parse(text).map_err(|e| vec![fault(text, e.span(), e.message())])?;
-    let mut reader = Reader { text, table: document.into_inner(), faults: Vec::new() };
-    reader.refuse_unknown_tables();
+    let mut reader = Reader::new(text, TABLES)?;
+    let config = read(&mut reader);
+    if let Some(config) = &config {
+        validate(&mut reader, config);
+    }
+    reader.end(config)
+}
+
+fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let hsm = reader.table("hsm");
     let store = reader.table("store");
     let listen = reader.table("listen");
     let audit = reader.table("audit");
-    let backup = reader.optional("backup");
-    let acme = reader.optional("acme");
-    let monitor = reader.optional("monitor");
     let policy = reader.table("policy");
-    let rollout = reader.optional("rollout");
-    let config = match (hsm, store, listen, audit, backup, acme, monitor, policy, rollout) {
-        (
-            Some(hsm),
-            Some(store),
-            Some(listen),
-            Some(audit),
-            Some(backup),
-            Some(acme),
-            Some(monitor),
-            Some(policy),
-            Some(rollout),
-        ) => Config { hsm, store, listen, audit, backup, acme, monitor, policy, rollout },
-        _ => return Err(reader.sorted()),
+    let backup = reader.optional("backup").unwrap_or_default();
+    let acme = reader.optional("acme").unwrap_or_default();
+    let monitor = reader.optional("monitor").unwrap_or_default();
+    let rollout = reader.optional("rollout").unwrap_or_default();
+    let (hsm, store, listen, audit, policy) = (hsm?, store?, listen?, audit?, policy?);
+    Some(Config { hsm, store, listen, audit, backup, acme, monitor, policy, rollout })
+}
+
+fn validate(reader: &mut Reader<'_>, config: &Config) {
+    let mut say = |table: &str, field: &str, why: &str| {
+        reader.say(&format!("{table}.{field}"), format!("[{table}] {field}: {why}"));
     };
-    reader.validate(&config);
-    if reader.faults.is_empty() { Ok(config) } else { Err(reader.sorted()) }
-}
-
-struct Reader<'a> {
-    text: &'a str,
-    table: DeTable<'a>,
-    faults: Vec<Fault>,
-}
-
-impl Reader<'_> {
-    fn sorted(mut self) -> Vec<Fault> {
-        self.faults.sort_by_key(|fault| fault.line);
-        self.faults
+    if let Err(error) = config.hsm.uri.parse::<TokenUri>() {
+        say("hsm", "uri", &error.why);
     }
-
-    fn refuse_unknown_tables(&mut self) {
-        for key in self.table.keys() {
-            if !TABLES.contains(&key.get_ref().as_ref()) {
-                let what = format!("unknown table or field `{}`", key.get_ref());
-                self.faults.push(fault(self.text, Some(key.span()), &what));
-            }
-        }
+    if !(1..=256).contains(&config.hsm.workers) {
+        say("hsm", "workers", "it must be from 1 to 256");
     }
-
-    fn optional<T: DeserializeOwned + Default>(&mut self, name: &str) -> Option<T> {
-        match self.table.contains_key(name) {
-            true => self.table(name),
-            false => Some(T::default()),
-        }
+    if config.hsm.queue == 0 {
+        say("hsm", "queue", "it must be at least 1");
     }
-
-    /// Reads one table. After a fault at a field the field is taken out and the table read again,
-    /// so that every fault is found and not only the first.
-    fn table<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        let Some(value) = self.table.get(name) else {
-            self.faults.push(Fault { line: 0, what: format!("table [{name}] is missing") });
-            return None;
-        };
-        let span = value.span();
-        let mut value = value.get_ref().clone();
-        let mut removed: Vec<String> = Vec::new();
-        loop {
-            let spanned = Spanned::new(span.clone(), value.clone());
-            let error = match T::deserialize(toml::de::ValueDeserializer::from(spanned)) {
-                Ok(read) => return Some(read),
-                Err(error) => error,
-            };
-            let what = format!("[{name}] {}", error.message());
-            let found = fault(self.text, error.span(), &what);
-            // A field that was taken out is not missing besides.
-            let taken = |field: &String| what.ends_with(&format!("missing field `{field}`"));
-            if !self.faults.contains(&found) && !removed.iter().any(taken) {
-                self.faults.push(found);
-            }
-            removed.push(remove_at(&mut value, error.span())?);
+    if config.audit.queue == 0 {
+        say("audit", "queue", "it must be at least 1");
+    }
+    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|s| config.store.url.starts_with(s)) {
+        say("store", "url", "it must begin with sqlite: or postgres:");
+    }
+    if config.store.connections == 0 {
+        say("store", "connections", "it must be at least 1");
+    }
+    if !(0.1..=0.95).contains(&config.acme.renew_after) {
+        say("acme", "renew_after", "it must be from 0.1 to 0.95");
+    }
+    if config.acme.concurrent_orders == 0 {
+        say("acme", "concurrent_orders", "it must be at least 1");
+    }
+    for why in CaLimits::faults(&config.acme.limits) {
+        say("acme", "limits", &why);
+    }
+    for (field, why) in config.monitor.faults() {
+        say("monitor", field, &why);
+    }
+    if let Err(error) = SpiffeId::new(&config.policy.trust_domain, Identity::Vault) {
+        say("policy", "trust_domain", error.why);
+    }
+    for (index, entry) in config.acme.dns.iter().enumerate() {
+        for (field, why) in entry.faults() {
+            let space = if field.is_empty() { "" } else { " " };
+            let what = format!("[[acme.dns]]{space}{field}: {why}");
+            reader.say(&format!("acme.dns.{index}.{field}"), what);
         }
     }
-
-    fn validate(&mut self, config: &Config) {
-        use crate::keystore::pkcs11::TokenUri;
-        if let Err(error) = config.hsm.uri.parse::<TokenUri>() {
-            self.semantic("hsm", "uri", &error.why);
-        }
-        if !(1..=256).contains(&config.hsm.workers) {
-            self.semantic("hsm", "workers", "it must be from 1 to 256");
-        }
-        if config.hsm.queue == 0 {
-            self.semantic("hsm", "queue", "it must be at least 1");
-        }
-        if config.audit.queue == 0 {
-            self.semantic("audit", "queue", "it must be at least 1");
-        }
-        if !["sqlite:", "postgres:", "postgresql:"].iter().any(|s| config.store.url.starts_with(s))
-        {
-            self.semantic("store", "url", "it must begin with sqlite: or postgres:");
-        }
-        if config.store.connections == 0 {
-            self.semantic("store", "connections", "it must be at least 1");
-        }
-        // What was taken out for a fault of its own is not missing besides.
-        if !self.faults.iter().any(|fault| fault.what.starts_with("[backup]")) {
-            for (field, why) in config.backup.faults() {
-                self.semantic("backup", field, &why);
-            }
-        }
-        if !(0.1..=0.95).contains(&config.acme.renew_after) {
-            self.semantic("acme", "renew_after", "it must be from 0.1 to 0.95");
-        }
-        for (index, entry) in config.acme.dns.iter().enumerate() {
-            for (field, why) in entry.faults() {
-                self.semantic_of_dns(index, &field, &why);
-            }
-        }
-        for why in super::CaLimits::faults(&config.acme.limits) {
-            self.semantic("acme", "limits", &why);
-        }
-        for (field, why) in config.monitor.faults() {
-            self.semantic("monitor", field, &why);
-        }
-        if config.acme.concurrent_orders == 0 {
-            self.semantic("acme", "concurrent_orders", "it must be at least 1");
-        }
-        let vault = vault_proto::ids::Identity::Vault;
-        if let Err(error) = vault_proto::ids::SpiffeId::new(&config.policy.trust_domain, vault) {
-            self.semantic("policy", "trust_domain", error.why);
+    // What was taken out for a fault of its own is not missing besides.
+    if !reader.is_faulty("backup") {
+        for (field, why) in config.backup.faults() {
+            reader.say(&format!("backup.{field}"), format!("[backup] {field}: {why}"));
         }
     }
-
-    fn semantic(&mut self, table: &str, field: &str, why: &str) {
-        let there = self.table.get(table);
-        let found = there.and_then(|table| field.split('.').try_fold(table, within));
-        self.say(found.map(Spanned::span), &format!("[{table}] {field}: {why}"));
-    }
-
-    /// A fault of one `[[acme.dns]]`, or of one field there.
-    fn semantic_of_dns(&mut self, index: usize, field: &str, why: &str) {
-        let entry = format!("dns.{index}");
-        let (path, subject) = match field {
-            "" => (entry, String::new()),
-            field => (format!("{entry}.{field}"), format!(" {field}")),
-        };
-        let acme = self.table.get("acme");
-        let found = acme.and_then(|acme| path.split('.').try_fold(acme, within));
-        self.say(found.map(Spanned::span), &format!("[[acme.dns]]{subject}: {why}"));
-    }
-
-    fn say(&mut self, span: Option<std::ops::Range<usize>>, what: &str) {
-        self.faults.push(fault(self.text, span, what));
-    }
-}
-
-/// The field of a table, or the element of an array by its index.
-fn within<'a, 'b>(value: &'a Spanned<DeValue<'b>>, step: &str) -> Option<&'a Spanned<DeValue<'b>>> {
-    match value.get_ref() {
-        DeValue::Table(fields) => fields.get(step),
-        DeValue::Array(items) => items.get(step.parse::<usize>().ok()?),
-        _ => None,
-    }
-}
-
-/// Removes the field whose key or value an error points at; answers its name.
-fn remove_at(value: &mut DeValue<'_>, span: Option<std::ops::Range<usize>>) -> Option<String> {
-    let (DeValue::Table(fields), Some(span)) = (value, span) else { return None };
-    let hit = |other: &std::ops::Range<usize>| span.start >= other.start && span.end <= other.end;
-    let found = fields.iter().find(|(key, value)| hit(&key.span()) || hit(&value.span()));
-    let name = found.map(|(key, _)| key.get_ref().to_string());
-    match name {
-        Some(name) => fields.remove(name.as_str()).map(|_| name),
-        // The span of a table with a header of its own is that header's.
-        None => {
-            fields.iter_mut().find_map(|(_, inner)| remove_at(inner.get_mut(), Some(span.clone())))
-        }
-    }
-}
-
-fn fault(text: &str, span: Option<std::ops::Range<usize>>, what: &str) -> Fault {
-    let line = span.map_or(0, |span| {
-        text.bytes().take(span.start.min(text.len())).filter(|b| *b == b'\n').count() + 1
-    });
-    Fault { line, what: what.to_owned() }
 }
 
 #[cfg(test)]
