@@ -35,6 +35,8 @@ if [ "${1:-}" = --for-tests ]; then
     need iproute2 program ip
     need util-linux program unshare
     need uidmap program newuidmap
+    # It reads the units.
+    need systemd program systemd-analyze
     need postgresql any_file /usr/lib/postgresql/*/bin/initdb
     # Kryoptic, the second token of the key store's tests, is built over OpenSSL and SQLite.
     need pkg-config program pkg-config
