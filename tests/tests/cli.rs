@@ -5,6 +5,7 @@ mod cli {
     mod connection;
     mod consent;
     mod exit;
+    mod export;
     mod help;
     mod inputs;
     mod json;

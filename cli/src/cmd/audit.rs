@@ -1,5 +1,7 @@
 //! `vaultctl audit`.
 
+mod export;
+
 use std::{
     fs::File,
     io::BufReader,
@@ -7,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -17,6 +19,8 @@ use vault_proto::{
     error::ErrorKind,
     v1,
 };
+
+use export::Form;
 
 use super::Context;
 use crate::client::call;
@@ -48,22 +52,17 @@ pub enum Audit {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Writes records as they stand in the log, one per line.
-    #[command(after_help = "Example: vaultctl audit export --format json > audit.jsonl")]
+    /// Writes records for other programs, one per line.
+    #[command(
+        after_help = "Example: vaultctl audit export --format ocsf --since 24h > audit.jsonl"
+    )]
     Export {
         /// The form.
-        #[arg(long, value_enum, default_value_t = ExportFormat::Json)]
-        format: ExportFormat,
+        #[arg(long, value_enum, default_value_t = Form::Json)]
+        format: Form,
         #[command(flatten)]
         filter: Filter,
     },
-}
-
-/// Forms of an export.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum ExportFormat {
-    /// The vault's own lines.
-    Json,
 }
 
 /// Which records.
@@ -175,11 +174,8 @@ pub async fn run(context: &Context, verb: Audit) -> Result<()> {
         Audit::Verify { file: Some(file) } => {
             judge(context, &format!("audit log {}", file.display()), &ours(&file)?)
         }
-        Audit::Export { format: ExportFormat::Json, filter } => {
-            for record in collect(context, filter.request(false)).await? {
-                output::text(&format!("{}\n", record.line))?;
-            }
-            Ok(())
+        Audit::Export { format, filter } => {
+            export::run(context, format, filter.request(false)).await
         }
     }
 }

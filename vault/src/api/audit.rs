@@ -8,27 +8,26 @@ use tonic::{Request, Response, Status};
 use vault_proto::v1::{self, audit_service_server::AuditService};
 
 use super::{Context, convert};
-use crate::audit::{Filter, Record};
+use crate::audit::{Filter, Stored};
 use crate::error::{Error, Result};
 use crate::policy::Action;
 
 /// The audit log.
 pub(super) struct Audit(pub(super) Arc<Context>);
 
-fn wire(record: &Record) -> Result<v1::AuditRecord> {
-    let json = |e: serde_json::Error| Error::internal("encode", "an audit record", e);
-    Ok(v1::AuditRecord {
+fn wire(Stored { record, line }: Stored) -> v1::AuditRecord {
+    v1::AuditRecord {
         sequence: record.sequence,
         time: Some(convert::timestamp(record.time)),
         phase: record.phase.to_string(),
-        principal: record.principal.clone(),
-        action: record.action.clone(),
-        resource: record.resource.clone(),
+        principal: record.principal,
+        action: record.action,
+        resource: record.resource,
         outcome: record.outcome.map(|outcome| outcome.to_string()).unwrap_or_default(),
-        operation_id: record.operation.clone().unwrap_or_default(),
+        operation_id: record.operation.unwrap_or_default(),
         detail_json: record.detail.to_string(),
-        line: serde_json::to_string(record).map_err(json)?,
-    })
+        line,
+    }
 }
 
 #[tonic::async_trait]
@@ -52,7 +51,7 @@ impl AuditService for Audit {
             last: (request.last > 0).then(|| usize::try_from(request.last).unwrap_or(usize::MAX)),
         };
         let records = ReceiverStream::new(self.0.audit.query(filter, request.follow));
-        let records = records.map(|record| Ok(wire(&record?)?));
+        let records = records.map(|stored| Ok(wire(stored?)));
         if !request.follow {
             return Ok(Response::new(Box::pin(records)));
         }

@@ -129,3 +129,19 @@ pub struct Record {
     /// SHA-256 of the line before this (without its newline), lower-case hex; 64 zeros at first.
     pub previous: String,
 }
+
+/// A record, and its line as it stands in the log: whoever is given the lines can verify their chain.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// What the line says.
+    pub record: Record,
+    /// The line, without its newline.
+    pub line: String,
+}
+
+impl Stored {
+    /// Reads a line.
+    pub(super) fn read(line: String) -> serde_json::Result<Self> {
+        Ok(Self { record: serde_json::from_str(&line)?, line })
+    }
+}

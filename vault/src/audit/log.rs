@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, oneshot};
 use vault_proto::ids::OperationId;
 
 use super::draft::{Deed, Draft};
-use super::event::{Entry, Outcome, Phase, Record};
+use super::event::{Entry, Outcome, Phase, Record, Stored};
 use super::verify::{self, VerifyReport};
 use super::writer::{Request, Said, Shared, Sync, Told, Writer};
 use crate::clock::Clock;
@@ -88,7 +88,7 @@ pub struct AuditLog {
     groups: bool,
     pub(super) path: Arc<Path>,
     status: Arc<Mutex<LogStatus>>,
-    pub(super) followers: broadcast::Sender<Record>,
+    pub(super) followers: broadcast::Sender<Stored>,
     deadline: Duration,
 }
 

@@ -13,7 +13,7 @@ mod query;
 mod verify;
 mod writer;
 
-pub use event::{Detail, Entry, Outcome, Phase, Record};
+pub use event::{Detail, Entry, Outcome, Phase, Record, Stored};
 pub use log::{AuditLog, LogStatus, Operation, Options, Recovery, sync_directory};
 pub use query::Filter;
 pub use verify::VerifyReport;

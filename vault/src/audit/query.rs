@@ -9,7 +9,7 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{AuditLog, Phase, Record};
+use super::{AuditLog, Phase, Record, Stored};
 use crate::error::{Error, Result};
 
 /// Records on their way to a reader that does not keep up wait here.
@@ -66,7 +66,7 @@ impl Filter {
 impl AuditLog {
     /// Sends what matches, oldest first; with `follow` goes on with new records until the
     /// receiver is dropped.
-    pub fn query(&self, filter: Filter, follow: bool) -> mpsc::Receiver<Result<Record>> {
+    pub fn query(&self, filter: Filter, follow: bool) -> mpsc::Receiver<Result<Stored>> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let log = self.clone();
         tokio::spawn(async move {
@@ -83,11 +83,11 @@ impl AuditLog {
                     () = sender.closed() => return,
                 };
                 match received {
-                    Ok(record) if record.sequence <= seen => {}
-                    Ok(record) => {
-                        seen = record.sequence;
-                        if filter.matches_with(&record, &mut open)
-                            && sender.send(Ok(record)).await.is_err()
+                    Ok(stored) if stored.record.sequence <= seen => {}
+                    Ok(stored) => {
+                        seen = stored.record.sequence;
+                        if filter.matches_with(&stored.record, &mut open)
+                            && sender.send(Ok(stored)).await.is_err()
                         {
                             return;
                         }
@@ -111,7 +111,7 @@ impl AuditLog {
         &self,
         filter: Filter,
         from: u64,
-        sender: &mpsc::Sender<Result<Record>>,
+        sender: &mpsc::Sender<Result<Stored>>,
     ) -> Result<u64> {
         let (path, sender) = (self.path.clone(), sender.clone());
         let read = move || -> Result<u64> {
@@ -123,30 +123,31 @@ impl AuditLog {
             for line in BufReader::new(file).lines() {
                 let line = line.map_err(|e| bad(e.to_string()))?;
                 // The line being written now may be read half: it comes again by following.
-                let Ok(record) = serde_json::from_str::<Record>(&line) else { break };
+                let Ok(stored) = Stored::read(line) else { break };
+                let record = &stored.record;
                 if record.sequence <= from {
                     continue;
                 }
                 seen = record.sequence;
-                if !filter.matches_with(&record, &mut open) {
+                if !filter.matches_with(record, &mut open) {
                     continue;
                 }
                 match filter.last {
                     None => {
-                        if sender.blocking_send(Ok(record)).is_err() {
+                        if sender.blocking_send(Ok(stored)).is_err() {
                             return Ok(seen);
                         }
                     }
                     Some(last) => {
-                        kept.push_back(record);
+                        kept.push_back(stored);
                         if kept.len() > last.min(MOST) {
                             kept.pop_front();
                         }
                     }
                 }
             }
-            for record in kept {
-                if sender.blocking_send(Ok(record)).is_err() {
+            for stored in kept {
+                if sender.blocking_send(Ok(stored)).is_err() {
                     break;
                 }
             }

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot};
 use vault_proto::audit::hash;
 
 use super::draft::Draft;
-use super::event::Record;
+use super::event::Stored;
 use super::log::LogStatus;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ pub(super) struct Writer {
     pub(super) head: String,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) status: Arc<Mutex<LogStatus>>,
-    pub(super) followers: broadcast::Sender<Record>,
+    pub(super) followers: broadcast::Sender<Stored>,
     /// Set after a failed write: what is behind `length` must go before anything is added.
     pub(super) torn: bool,
     /// When records reach the disk.
@@ -235,9 +235,9 @@ impl Writer {
             return;
         }
         for line in written.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            match serde_json::from_slice(line) {
+            match Stored::read(String::from_utf8_lossy(line).into_owned()) {
                 // The last follower may have gone meanwhile.
-                Ok(record) => drop(self.followers.send(record)),
+                Ok(stored) => drop(self.followers.send(stored)),
                 Err(error) => tracing::error!(%error, "a record cannot be read back"),
             }
         }
@@ -302,6 +302,7 @@ mod tests {
 
     use super::super::{AuditLog, Entry, Options, Outcome, verify};
     use super::*;
+    use crate::audit::Record;
     use crate::clock::SystemClock;
 
     fn entry(resource: &str) -> Entry {
