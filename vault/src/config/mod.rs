@@ -65,7 +65,7 @@ pub struct Hsm {
     #[serde(default = "Hsm::default_queue")]
     pub queue: usize,
     /// How long one operation may take, waiting included. Default 10 s: RSA-4096 generation in
-    /// software takes seconds.
+    /// software takes seconds. Keys are made one after the other, and each has this time to itself.
     #[serde(default = "Hsm::default_deadline", with = "humantime_serde")]
     pub deadline: Duration,
     /// Environment variables that the module reads when it is loaded, for example

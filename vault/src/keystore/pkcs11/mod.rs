@@ -10,6 +10,7 @@ mod recovery;
 mod rv;
 mod session;
 mod template;
+mod turns;
 mod uri;
 mod worker;
 mod workers;
@@ -30,8 +31,9 @@ pub use recovery::{Halves, Lasting, Recovered, Recovery};
 pub use uri::TokenUri;
 pub use workers::Options;
 
+use turns::Alone;
 use worker::Again;
-use workers::{Alone, Workers};
+use workers::Workers;
 
 use super::{
     KekInfo, KeyObject, KeySpec, KeyStore, Mechanism, PublicKey, Signature, ToSign, TokenInfo,

@@ -12,7 +12,7 @@ use std::{
 use async_channel::{Sender, TrySendError, bounded};
 use crossbeam_channel::RecvTimeoutError;
 use secrecy::SecretString;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     Module, TokenUri,
@@ -20,6 +20,7 @@ use super::{
     own,
     rv::Failure,
     session::TokenSession,
+    turns::{Alone, Missed, Turns},
     worker::{Again, Token, Worker},
 };
 use crate::error::{Error, Result};
@@ -37,32 +38,8 @@ pub struct Options {
     pub workers: usize,
     /// Requests that may wait.
     pub queue: usize,
-    /// How long one request may take, waiting included.
+    /// How long one request may take, waiting included but for the turns of those that come before.
     pub deadline: Duration,
-}
-
-/// What only one worker does at a time.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Alone {
-    /// Making or destroying objects: of two at once SoftHSM now and then fails one with whatever it finds of
-    /// the other.
-    Change,
-    /// Wrapping many keys: two at once wait for one another's locks more than they wrap.
-    Wrap,
-}
-
-/// For those that do the same of it.
-struct Turns {
-    /// Places for those that wait.
-    room: Arc<Semaphore>,
-    turn: Arc<Semaphore>,
-}
-
-impl Turns {
-    fn new(room: usize) -> Self {
-        let [room, turn] = [room, 1].map(Semaphore::new).map(Arc::new);
-        Self { room, turn }
-    }
 }
 
 /// The threads' common queue; they end when it is dropped, which waits for them up to [`PARTING`].
@@ -163,7 +140,8 @@ impl Workers {
         done
     }
 
-    /// Runs `call` when no other of its kind runs. It is told until when somebody waits.
+    /// Runs `call` when no other of its kind runs. It is told until when somebody waits, which begins with its
+    /// turn.
     pub(super) async fn run_alone<T: Send + 'static>(
         &self,
         kind: Alone,
@@ -171,17 +149,18 @@ impl Workers {
         again: Again,
         call: impl Fn(&mut TokenSession, Instant) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
-        let until = Instant::now() + self.deadline;
-        let Turns { room, turn } = match kind {
+        let turns = match kind {
             Alone::Change => &self.changes,
             Alone::Wrap => &self.wraps,
         };
-        let room = room.clone().try_acquire_owned().map_err(|_| self.full(what))?;
-        let turn = tokio::time::timeout_at(until.into(), turn.clone().acquire_owned());
-        let turn = turn.await.ok().and_then(Result::ok).ok_or_else(|| self.late(what))?;
+        let turn = turns.take(self.deadline).await.map_err(|missed| match missed {
+            Missed::Full => self.full(what),
+            Missed::Stuck => self.late(what),
+        })?;
+        let until = Instant::now() + self.deadline;
         let call = move |session: &mut TokenSession| {
-            // They go with the call, whoever waits for its answer.
-            let _held = (&room, &turn);
+            // It goes with the call, whoever waits for its answer.
+            let _turn = &turn;
             call(session, until)
         };
         self.queue(self.call(until, what, again, call)).await
