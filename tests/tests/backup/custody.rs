@@ -83,10 +83,13 @@ fn a_quorum_opens_the_wrapped_keys_and_nothing_else_in_a_backup_is_secret() {
         let opened =
             AesKek::new(&AES_256, kek.value()).unwrap().unwrap_with_padding(&blob, &mut room);
         let pkcs8 = opened.expect("the quorum's KEK opens it");
-        // The private value stands in front of a P-256 key's public half, which is the row's.
+        // The private value follows the version of an ECPrivateKey (RFC 5915 section 3). Before it there is
+        // nothing that chance could make look like that.
         let der = pkcs8.to_vec();
-        let at = der.windows(2).rposition(|two| two == [0x04, 0x20]).expect("a private value");
-        let value = der[at + 2..at + 34].to_vec();
+        let before = [0x02, 0x01, 0x01, 0x04, 0x20];
+        let at = der.windows(before.len()).position(|five| five == before);
+        let at = at.expect("a private value") + before.len();
+        let value = der[at..at + 32].to_vec();
         let key_pair = p256(&value, &bytes(&key["row"]["spki"]));
         assert!(key_pair, "{} is another key", key["row"]["name"]);
         secrets.push(value);
