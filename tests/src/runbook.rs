@@ -1,9 +1,9 @@
 //! Runbooks, run as they are written.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, process::Command};
 
 use crate::{
-    programs::{Ended, ours, run},
+    programs::{Ended, ours, run, workspace},
     vault::Vault,
 };
 
@@ -13,7 +13,7 @@ use crate::{
 /// # Panics
 /// Where the runbook is not there or has no steps.
 pub fn follow(name: &str, vault: &Vault) -> Ended {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/runbooks").join(name);
+    let file = workspace().join("deploy/runbooks").join(name);
     let runbook = fs::read_to_string(file.with_extension("md")).expect("a runbook");
     let programs = ours("vaultctl").parent().expect("a directory").display().to_string();
     let mut command = Command::new("bash");

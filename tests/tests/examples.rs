@@ -2,20 +2,12 @@
 //! stand in the README.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
 
-use testkit::programs::{Ended, ours, run};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
+use testkit::programs::{Ended, ours, run, workspace};
 
 fn example(name: &str) -> String {
-    fs::read_to_string(root().join("deploy/config").join(name)).expect("example")
+    fs::read_to_string(workspace().join("deploy/config").join(name)).expect("example")
 }
 
 fn check(program: &str, config: &str) -> Ended {
@@ -73,7 +65,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
 #[test]
 fn the_commands_of_the_readme_are_taken_as_they_stand() {
     let dir = tempfile::tempdir().unwrap();
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
     let commands = commands(&readme);
     assert!(commands.len() >= 7, "{commands:?}");
     for words in commands {

@@ -7,7 +7,7 @@ use std::{thread::sleep, time::Duration};
 
 use testkit::{
     faulty_hsm::FaultyHsm,
-    keyless_world::{KeylessWorld, Server},
+    keyless_world::{DEADLINE, KeylessWorld, Server},
     process::eventually,
     vault::Vault,
 };
@@ -66,6 +66,7 @@ fn rides_out_restarts(server: Server, sync: &str, algorithm: &str) {
 
 fn rides_out_a_lost_hsm(server: Server, sync: &str, fault: &str) {
     let mut vault = vault_that_syncs(sync);
+    vault.hsm_deadline(DEADLINE);
     let hsm = FaultyHsm::before(&mut vault);
     vault.start();
     vault.ok(&["init"]);

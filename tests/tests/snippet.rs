@@ -2,7 +2,7 @@
 //! papers show; what it cannot print rightly it refuses.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
-use std::{fs, path::Path};
+use std::fs;
 
 use testkit::{
     agent::Agent,
@@ -12,7 +12,7 @@ use testkit::{
     keyless::Keyless,
     nginx::Nginx,
     process::free_port,
-    programs::{Ended, run},
+    programs::{Ended, run, workspace},
     tree::entry,
     web_server::WebServer,
     world::SITE,
@@ -80,7 +80,7 @@ fn what_is_printed_is_what_servers_run_with() {
 
 #[test]
 fn the_papers_show_what_is_printed() {
-    let papers = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/keyless.md");
+    let papers = workspace().join("docs/keyless.md");
     let papers = fs::read_to_string(papers).unwrap();
     let vault = FakeVault::start();
     for (server, dir, key) in [

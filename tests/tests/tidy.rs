@@ -4,9 +4,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
+use testkit::programs::workspace;
 use walkdir::WalkDir;
 
 /// The longest that a source file may be, in lines.
@@ -54,13 +55,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("age", &["vault/src/backup/", "custody/src/", "backup/src/"]),
 ];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
-
 /// Every file of ours with this ending: its path below the workspace and its text.
 fn files(ending: &str) -> Vec<(String, String)> {
-    let root = root();
+    let root = workspace();
     let ours = |entry: &walkdir::DirEntry| {
         let name = entry.file_name().to_string_lossy();
         entry.depth() == 0 || (name != "target" && (!name.starts_with('.') || name == ".ci"))
@@ -153,7 +150,7 @@ fn a_library_stays_in_its_room() {
 #[test]
 fn the_programs_share_nothing_but_the_contract() {
     for program in ["vault", "agent", "agent/pkcs11", "cli", "proto"] {
-        let text = fs::read_to_string(root().join(program).join("Cargo.toml")).unwrap();
+        let text = fs::read_to_string(workspace().join(program).join("Cargo.toml")).unwrap();
         let manifest: toml::Table = text.parse().unwrap();
         let dependencies = manifest["dependencies"].as_table().unwrap();
         for other in ["vault", "vault-agent", "vault-pkcs11", "vaultctl", "testkit"] {
@@ -189,7 +186,7 @@ fn every_file_is_part_of_a_crate() {
         let beside = dir.with_extension("rs");
         let parents = [dir.join("mod.rs"), dir.join("lib.rs"), dir.join("main.rs"), beside];
         let declared = parents.iter().any(|parent| {
-            let text = fs::read_to_string(root().join(parent)).unwrap_or_default();
+            let text = fs::read_to_string(workspace().join(parent)).unwrap_or_default();
             words_after(&text, "mod ").contains(name)
         });
         assert!(declared, "{file} is declared nowhere");
@@ -223,7 +220,7 @@ fn unsafe_code_is_allowed_nowhere_but_where_c_calls_us() {
 #[test]
 fn what_the_papers_link_to_is_there() {
     for (file, text) in files(".md") {
-        let dir = root().join(&file).parent().unwrap().to_owned();
+        let dir = workspace().join(&file).parent().unwrap().to_owned();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = target.split('#').next().unwrap();
             if path.is_empty() || path.contains("://") {
@@ -232,9 +229,12 @@ fn what_the_papers_link_to_is_there() {
             assert!(dir.join(path).exists(), "{file} links to {path}, which is not there");
         }
     }
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
     let map = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     for folder in map.filter(|name| name.ends_with('/')) {
-        assert!(root().join(folder).is_dir(), "the code map names {folder}, which is not there");
+        assert!(
+            workspace().join(folder).is_dir(),
+            "the code map names {folder}, which is not there"
+        );
     }
 }

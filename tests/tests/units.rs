@@ -1,19 +1,15 @@
 //! systemd's units: each is understood whole, and the vault's starts it anew where that helps only.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails loudly
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use testkit::{
-    programs::{ours, run},
+    programs::{ours, run, workspace},
     vault::Vault,
 };
 
 fn deploy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+    workspace().join("deploy")
 }
 
 fn unit(name: &str) -> String {
@@ -64,10 +60,7 @@ fn an_agent_whose_configuration_is_wrong_is_not_started_again() {
 
 #[test]
 fn a_vault_whose_pin_or_configuration_is_wrong_is_not_started_again_and_one_without_an_hsm_is() {
-    let text = unit("vaultd.service");
-    let codes = text.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
-    let stays_down: Vec<i32> =
-        codes.unwrap().split(' ').map(|code| code.parse().unwrap()).collect();
+    let stays_down = stays_down("vaultd.service");
     let mut vault = Vault::initialized();
     vault.stop();
     let right = vault.config.clone();

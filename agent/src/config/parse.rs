@@ -92,10 +92,15 @@ fn check_signer(reader: &mut Reader<'_>, signer: &Signer) {
     }
 }
 
+/// Where a field of the `[[install]]` with this index is.
+fn place(index: usize, field: &str) -> String {
+    format!("install.{index}.{field}")
+}
+
 /// Checks one `[[install]]`, with its index.
 fn check_install(reader: &mut Reader<'_>, (index, install): &(usize, Install)) {
     let name = format!("certificate {}", install.certificate);
-    let at = |field: &str| format!("install.{index}.{field}");
+    let at = |field: &str| place(*index, field);
     absolute(reader, &at("chain"), &format!("{name}: chain"), &install.chain);
     if let Some(key) = &install.key {
         absolute(reader, &at("key"), &format!("{name}: key"), key);
@@ -122,7 +127,7 @@ fn check_install(reader: &mut Reader<'_>, (index, install): &(usize, Install)) {
 /// What two tables may not have in common.
 fn check_pair(reader: &mut Reader<'_>, (index, install): &(usize, Install), earlier: &Install) {
     let (name, other) = (&install.certificate, &earlier.certificate);
-    let at = |field: &str| format!("install.{index}.{field}");
+    let at = |field: &str| place(*index, field);
     if name == other {
         let what = format!("certificate {name} has two [[install]] tables");
         return reader.say(&at("certificate"), what);

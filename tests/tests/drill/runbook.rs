@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use testkit::{
-    programs::{ours, run},
+    programs::{ours, run, workspace},
     runbook,
 };
 
@@ -34,7 +34,7 @@ fn a_drill_goes_as_its_runbook_says() {
 #[test]
 fn the_unattended_drill_s_command_is_taken_as_it_stands_and_fails_its_unit_where_nothing_is_proven()
 {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/vault-drill.service");
+    let file = workspace().join("deploy/systemd/vault-drill.service");
     let unit = fs::read_to_string(file).unwrap();
     let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let dir = tempfile::tempdir().unwrap();
