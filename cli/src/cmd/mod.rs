@@ -56,7 +56,8 @@ impl Context {
         if !std::io::stdin().is_terminal() {
             return Err(refused("nobody can be asked here"));
         }
-        let _ = write!(std::io::stderr(), "{question}? [y/N] ");
+        // In one go: what is typed ahead is echoed between two writes.
+        let _ = std::io::stderr().write_all(format!("{question}? [y/N] ").as_bytes());
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         match read {
